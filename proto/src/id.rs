@@ -46,7 +46,10 @@ impl<K: Kind> Id<K> {
 
     /// Takes an id as it travels in binary.
     pub const fn from_bytes(bytes: [u8; ID_BYTES]) -> Self {
-        Self { bytes, kind: PhantomData }
+        Self {
+            bytes,
+            kind: PhantomData,
+        }
     }
 
     /// Gives the 20 bytes, big-endian: comparing them compares times.
