@@ -7,8 +7,11 @@
 
 mod clock;
 mod model;
+mod route;
 mod secret;
+mod session;
 mod shutdown;
 mod store;
+mod trust;
 
 fn main() {}

@@ -9,4 +9,5 @@ pub(crate) mod credential;
 pub(crate) mod endpoint;
 pub(crate) mod receipt;
 pub(crate) mod session;
+pub(crate) mod site;
 pub(crate) mod user;

@@ -1,0 +1,3 @@
+//! From host to endpoint: the live copy of what the store says is served.
+
+pub(crate) mod table;
