@@ -5,13 +5,17 @@
 //! `policy trust` · `model clock secret shutdown` · the crate `proto`.
 #![expect(dead_code, reason = "parts are being joined")]
 
+mod auth;
 mod clock;
+mod ingress;
 mod model;
+mod policy;
 mod route;
 mod secret;
 mod session;
 mod shutdown;
 mod store;
 mod trust;
+mod tunnel;
 
 fn main() {}

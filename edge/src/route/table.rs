@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use papaya::HashMap;
 use proto::id::EndpointId;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::model::endpoint::Endpoint;
 
@@ -15,6 +15,8 @@ use crate::model::endpoint::Endpoint;
 pub(crate) struct Table {
     by_host: HashMap<String, Arc<Slot>>,
     by_id: HashMap<EndpointId, Arc<Slot>>,
+    /// Notified after every change.
+    changed: Notify,
 }
 
 #[derive(Debug)]
@@ -40,8 +42,27 @@ impl Table {
         self.by_id.pin().get(&id).and_then(|slot| slot.route())
     }
 
+    /// Waits until an endpoint is here exactly as given.
+    pub(crate) async fn settled(&self, endpoint: &Endpoint) {
+        loop {
+            let changed = self.changed.notified();
+            let mut changed = std::pin::pin!(changed);
+            // Registered before looking, so that no change falls between.
+            changed.as_mut().enable();
+            if self.by_id(endpoint.id).is_some_and(|route| *route.endpoint == *endpoint) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// Adds an endpoint, or replaces what was known of it; its watchers wake.
     pub(crate) fn put(&self, endpoint: Endpoint) {
+        self.insert(endpoint);
+        self.changed.notify_waiters();
+    }
+
+    fn insert(&self, endpoint: Endpoint) {
         let by_id = self.by_id.pin();
         let endpoint = Arc::new(endpoint);
         if let Some(slot) = by_id.get(&endpoint.id) {

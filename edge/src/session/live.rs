@@ -188,6 +188,11 @@ impl Live {
         entries.len()
     }
 
+    /// How many sessions are known.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Sessions whose activity the store does not know yet; noting them as written.
     pub(crate) fn take_activity(&self) -> Vec<(SessionId, Timestamp)> {
         let mut batch = Vec::new();

@@ -1,0 +1,58 @@
+//! The public door: connections, requests, and the story of each in `handle`.
+//!
+//! Reading order: `listener`, `http`, `handle`, `request`, `headers`, `forward`, `exchange`,
+//! `upgrade`; `respond` is the one place where an error becomes HTTP here. Nothing is decided in
+//! this module: `auth` judges, `tunnel` picks.
+
+pub(crate) mod access_log;
+pub(crate) mod body;
+pub(crate) mod connection;
+pub(crate) mod exchange;
+pub(crate) mod forward;
+pub(crate) mod frames;
+pub(crate) mod handle;
+pub(crate) mod headers;
+pub(crate) mod http;
+pub(crate) mod listener;
+pub(crate) mod request;
+pub(crate) mod respond;
+pub(crate) mod upgrade;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::auth::Auth;
+use crate::clock::Clock;
+use crate::model::site::Site;
+use crate::route::table::Table;
+use crate::shutdown::Shutdown;
+use crate::tunnel::registry::Registry;
+
+/// What serving public requests needs. Shared by all workers.
+#[derive(Debug)]
+pub(crate) struct Ingress {
+    pub(crate) site: Site,
+    pub(crate) clock: Clock,
+    pub(crate) routes: Arc<Table>,
+    pub(crate) auth: Auth,
+    pub(crate) registry: Arc<Registry>,
+    /// The doors behind `api.` and `dashboard.`, wired by the server.
+    pub(crate) api: axum::Router,
+    pub(crate) dashboard: axum::Router,
+    pub(crate) limits: Limits,
+    pub(crate) shutdown: Shutdown,
+}
+
+/// Bounds on what a client may hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// TLS handshake.
+    pub(crate) handshake: Duration,
+    /// Until a request's head is complete.
+    pub(crate) header_read: Duration,
+    /// A connection without an open request.
+    pub(crate) idle: Duration,
+    /// A request body that sends nothing.
+    pub(crate) body_idle: Duration,
+    pub(crate) head_bytes_max: usize,
+}

@@ -1,0 +1,173 @@
+//! Response bodies: pages of our own, answers of the admin door, and the stream of an exchange.
+//!
+//! An exchange's body ends well only when the exchange says so: a channel that closes without that
+//! word is an error to hyper, which then breaks the framing instead of completing it.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use tokio::sync::{mpsc, oneshot};
+
+/// The error that a body ends with. An `h2::Error` in it becomes RST_STREAM with its reason.
+pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What the public side sends.
+#[derive(Debug)]
+pub(crate) enum ResponseBody {
+    Full(Full<Bytes>),
+    Admin(axum::body::Body),
+    Exchange(ExchangeBody),
+}
+
+/// The receiving half of an exchange's response.
+#[derive(Debug)]
+pub(crate) struct ExchangeBody {
+    items: mpsc::Receiver<Item>,
+    stop: oneshot::Receiver<()>,
+    size: SizeHint,
+    ended: bool,
+    /// Dropped with the body: the exchange hears that hyper has let go of it.
+    _released: oneshot::Sender<()>,
+}
+
+/// The exchange's half.
+#[derive(Debug)]
+pub(crate) struct BodyFeed {
+    pub(crate) items: mpsc::Sender<Item>,
+    stop: Option<oneshot::Sender<()>>,
+    released: oneshot::Receiver<()>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Item {
+    Frame(Frame<Bytes>),
+    /// The upstream's body ended well.
+    End,
+}
+
+/// Makes the two halves; `size` is what the upstream announced.
+pub(crate) fn channel(size: SizeHint) -> (BodyFeed, ExchangeBody) {
+    let (items, receiver) = mpsc::channel(FRAMES_IN_FLIGHT);
+    let (stop, stopped) = oneshot::channel();
+    let (released, on_release) = oneshot::channel();
+    let body = ExchangeBody {
+        items: receiver,
+        stop: stopped,
+        size,
+        ended: false,
+        _released: released,
+    };
+    (
+        BodyFeed {
+            items,
+            stop: Some(stop),
+            released: on_release,
+        },
+        body,
+    )
+}
+
+impl BodyFeed {
+    /// Makes the body end with an error at its next poll, whatever is still queued.
+    pub(crate) fn stop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            // The body is gone already: nothing left to stop.
+            let _ = stop.send(());
+        }
+    }
+
+    /// Waits until hyper has let go of the body.
+    pub(crate) async fn released(&mut self) {
+        let _ = (&mut self.released).await;
+    }
+}
+
+impl Body for ExchangeBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        // Resolves with `Ok` on a stop; with an error when the exchange dropped its half, in which
+        // case the channel below tells how it ended.
+        if let Poll::Ready(Ok(())) = Pin::new(&mut self.stop).poll(cx) {
+            self.ended = true;
+            return Poll::Ready(Some(Err(cancelled())));
+        }
+        match self.items.poll_recv(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Some(Item::Frame(frame))) => Poll::Ready(Some(Ok(frame))),
+            Poll::Ready(Some(Item::End)) => {
+                self.ended = true;
+                Poll::Ready(None)
+            }
+            Poll::Ready(None) => {
+                self.ended = true;
+                Poll::Ready(Some(Err(cancelled())))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.size.clone()
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Full(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map_err(|never| match never {}),
+            Self::Admin(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Exchange(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Full(body) => body.is_end_stream(),
+            Self::Admin(body) => body.is_end_stream(),
+            Self::Exchange(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Full(body) => body.size_hint(),
+            Self::Admin(body) => body.size_hint(),
+            Self::Exchange(body) => body.size_hint(),
+        }
+    }
+}
+
+impl From<Bytes> for ResponseBody {
+    fn from(bytes: Bytes) -> Self {
+        Self::Full(Full::new(bytes))
+    }
+}
+
+fn cancelled() -> BodyError {
+    Box::new(h2::Error::from(h2::Reason::CANCEL))
+}
+
+/// One frame waits while hyper writes another; more would only hide a slow reader.
+const FRAMES_IN_FLIGHT: usize = 1;

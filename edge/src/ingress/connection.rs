@@ -1,0 +1,204 @@
+//! One public connection: its facts, its kill switch, and the socket wrapper that makes a kill a RST.
+//!
+//! A cut must not wait for hyper: an HTTP/1.1 client would go on reading megabytes from kernel
+//! buffers and then see a clean end. So whoever serves the connection races hyper against
+//! [`Connection::killed`], and the socket's last act after a kill is a reset (linger 0).
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::ingress::listener::Place;
+
+/// What the exchanges of a connection share. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    pub(crate) peer: SocketAddr,
+    /// The name in the ClientHello, lower case.
+    pub(crate) server_name: Option<Arc<str>>,
+    pub(crate) version: Version,
+    kill: CancellationToken,
+    gone: CancellationToken,
+    /// Requests begun so far: tells when an HTTP/1.1 client has moved on from a response.
+    requests: Arc<watch::Sender<Requests>>,
+}
+
+/// How many requests were begun, and how many are open.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Requests {
+    pub(crate) begun: u64,
+    pub(crate) open: u64,
+}
+
+/// What ALPN chose.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Version {
+    Http1,
+    Http2,
+}
+
+/// Counts one request as open until dropped.
+#[derive(Debug)]
+pub(crate) struct OpenRequest {
+    connection: Connection,
+    /// Its number on this connection, from 1.
+    pub(crate) number: u64,
+}
+
+impl Connection {
+    pub(crate) fn new(peer: SocketAddr, server_name: Option<Arc<str>>, version: Version) -> Self {
+        Self {
+            peer,
+            server_name,
+            version,
+            kill: CancellationToken::new(),
+            gone: CancellationToken::new(),
+            requests: Arc::new(watch::Sender::default()),
+        }
+    }
+
+    /// Ends the connection now, with a reset. Returns once its socket is closed: from then on no
+    /// byte can enter the client's buffer.
+    pub(crate) async fn kill(&self) {
+        self.order_kill();
+        self.gone.cancelled().await;
+    }
+
+    /// As [`Connection::kill`] without waiting.
+    pub(crate) fn order_kill(&self) {
+        self.kill.cancel();
+    }
+
+    /// Resolves once a kill was ordered.
+    pub(crate) async fn killed(&self) {
+        self.kill.cancelled().await;
+    }
+
+    /// Resolves once the socket is closed.
+    pub(crate) async fn is_gone(&self) {
+        self.gone.cancelled().await;
+    }
+
+    pub(crate) fn begin_request(&self) -> OpenRequest {
+        let mut number = 0;
+        self.requests.send_modify(|requests| {
+            requests.begun += 1;
+            requests.open += 1;
+            number = requests.begun;
+        });
+        OpenRequest {
+            connection: self.clone(),
+            number,
+        }
+    }
+
+    /// Resolves once a request after `number` was begun.
+    pub(crate) async fn moved_on(&self, number: u64) {
+        let mut requests = self.requests.subscribe();
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = requests.wait_for(|requests| requests.begun > number).await;
+    }
+
+    /// Watches how many requests are open, for the idle time-out.
+    pub(crate) fn watch_requests(&self) -> watch::Receiver<Requests> {
+        self.requests.subscribe()
+    }
+}
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        self.connection
+            .requests
+            .send_modify(|requests| requests.open = requests.open.saturating_sub(1));
+    }
+}
+
+/// The public socket under TLS.
+#[derive(Debug)]
+pub(crate) struct PublicIo {
+    stream: TlsStream<TcpStream>,
+    connection: Connection,
+    /// Dropped after `stream`: says that the socket is closed.
+    _gone: Gone,
+    /// What counts the socket as open, also after an upgrade.
+    _place: Place,
+}
+
+#[derive(Debug)]
+struct Gone(CancellationToken);
+
+impl PublicIo {
+    pub(crate) fn new(stream: TlsStream<TcpStream>, connection: Connection, place: Place) -> Self {
+        let gone = Gone(connection.gone.clone());
+        Self {
+            stream,
+            connection,
+            _gone: gone,
+            _place: place,
+        }
+    }
+}
+
+impl Drop for PublicIo {
+    fn drop(&mut self) {
+        if self.connection.kill.is_cancelled()
+            && let Err(error) = self.stream.get_ref().0.set_zero_linger()
+        {
+            // The peer is gone already, most likely: the socket is closed either way.
+            tracing::debug!(%error, "reset not set");
+        }
+    }
+}
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+impl AsyncRead for PublicIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for PublicIo {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,158 @@
+//! The life of a public request, as a story. Every branch of the data path is here; the callees
+//! have none.
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use proto::code::Code;
+use tower::ServiceExt;
+
+use crate::auth::{Auth, Verdict};
+use crate::ingress::Ingress;
+use crate::ingress::access_log::Record;
+use crate::ingress::body::ResponseBody;
+use crate::ingress::connection::Connection;
+use crate::ingress::forward::{self, Passed};
+use crate::ingress::request::Target;
+use crate::ingress::respond::{self, Asker};
+use crate::model::site::ReservedHost;
+use crate::route::table::Route;
+use crate::secret;
+
+/// Serves one public request and writes its one line in the access log.
+pub(crate) async fn handle(
+    ingress: &Ingress,
+    connection: &Connection,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    let asker = Asker::of(secret::new_id(ingress.clock.unix_ms()), &request);
+    let mut record = Record::begin(ingress.clock, connection, &request, asker.request_id);
+    let response = match Target::of(
+        connection,
+        request.method(),
+        request.uri(),
+        request.headers(),
+    ) {
+        Ok(target) => dispatch(ingress, connection, request, target, &asker, &mut record).await,
+        Err(code) => respond::failure(code, &asker),
+    };
+    record.end(ingress.clock, response.status());
+    response
+}
+
+async fn dispatch(
+    ingress: &Ingress,
+    connection: &Connection,
+    request: Request<Incoming>,
+    target: Target,
+    asker: &Asker,
+    record: &mut Record,
+) -> Response<ResponseBody> {
+    record.host(&target.host);
+    match ingress.site.reserved(&target.host) {
+        Some(ReservedHost::Auth) => match collect(request, ingress.limits.body_idle).await {
+            Ok(request) => respond::reply(
+                ingress.auth.auth_host(request, connection.peer.ip()).await,
+                asker,
+            ),
+            Err(code) => respond::failure(code, asker),
+        },
+        Some(ReservedHost::Api) => through(&ingress.api, request, connection, asker).await,
+        Some(ReservedHost::Dashboard) => {
+            through(&ingress.dashboard, request, connection, asker).await
+        }
+        Some(ReservedHost::Connect) => respond::failure(Code::UnknownHost, asker),
+        None => match ingress.routes.find(&target.host) {
+            Some(route) if Auth::is_reserved(target.path_and_query.path()) => {
+                match collect(request, ingress.limits.body_idle).await {
+                    Ok(request) => respond::reply(
+                        ingress
+                            .auth
+                            .endpoint_path(&route, request, connection.peer.ip())
+                            .await,
+                        asker,
+                    ),
+                    Err(code) => respond::failure(code, asker),
+                }
+            }
+            Some(route) => serve(ingress, connection, route, request, target, asker, record).await,
+            None => respond::failure(Code::UnknownHost, asker),
+        },
+    }
+}
+
+/// route → authorize → pick → open → forward(permit, …)
+async fn serve(
+    ingress: &Ingress,
+    connection: &Connection,
+    route: Route,
+    request: Request<Incoming>,
+    target: Target,
+    asker: &Asker,
+    record: &mut Record,
+) -> Response<ResponseBody> {
+    let (parts, body) = request.into_parts();
+    record.endpoint(route.endpoint.id);
+    let permit = match ingress
+        .auth
+        .authorize(&route, &parts, connection.peer.ip())
+        .await
+    {
+        Verdict::Allow(permit) => permit,
+        Verdict::Login(reply) => return respond::reply(reply, asker),
+        Verdict::Deny(code) => return respond::failure(code, asker),
+    };
+    record.session(permit.session().map(|session| session.id));
+    let Some(binding) = ingress.registry.pick(route.endpoint.id) else {
+        return respond::failure(Code::EndpointOffline, asker);
+    };
+    let identity = ingress.auth.identity_headers(&permit);
+    let passed = Passed {
+        parts,
+        body,
+        target,
+        identity,
+        body_idle: ingress.limits.body_idle,
+    };
+    match forward::forward(permit, &binding, connection, passed).await {
+        Ok(response) => response,
+        Err(code) => respond::failure(code, asker),
+    }
+}
+
+/// Hands a request to one of the doors that the server wired in.
+async fn through(
+    door: &axum::Router,
+    mut request: Request<Incoming>,
+    connection: &Connection,
+    asker: &Asker,
+) -> Response<ResponseBody> {
+    request.extensions_mut().insert(connection.peer);
+    request.extensions_mut().insert(asker.request_id);
+    match door
+        .clone()
+        .oneshot(request.map(axum::body::Body::new))
+        .await
+    {
+        Ok(response) => response.map(ResponseBody::Admin),
+        Err(never) => match never {},
+    }
+}
+
+/// Reads a small body whole, for the paths that the edge answers itself.
+async fn collect(
+    request: Request<Incoming>,
+    within: std::time::Duration,
+) -> Result<Request<Bytes>, Code> {
+    let (parts, body) = request.into_parts();
+    let read = tokio::time::timeout(within, Limited::new(body, OWN_BODY_MAX).collect()).await;
+    match read {
+        Ok(Ok(body)) => Ok(Request::from_parts(parts, body.to_bytes())),
+        Ok(Err(_)) => Err(Code::BadRequest),
+        Err(_) => Err(Code::RequestTimeout),
+    }
+}
+
+/// A form of our own is a few hundred bytes; a SAML answer is below 256 KiB.
+const OWN_BODY_MAX: usize = 256 * 1024;

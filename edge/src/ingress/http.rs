@@ -1,0 +1,162 @@
+//! Serves one public connection: TLS, then HTTP/1.1 or HTTP/2 as ALPN chose, raced against the
+//! connection's kill switch, its idle time-out and the edge's drain.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+
+use crate::ingress::Ingress;
+use crate::ingress::body::ResponseBody;
+use crate::ingress::connection::{Connection, PublicIo, Version};
+use crate::ingress::handle;
+use crate::ingress::listener::Place;
+
+/// Serves a connection to its end. Spawned by the worker that accepted it.
+pub(crate) async fn serve(
+    ingress: Arc<Ingress>,
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: Place,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "no-delay not set");
+    }
+    let Ok(Ok(stream)) =
+        tokio::time::timeout(ingress.limits.handshake, acceptor.accept(stream)).await
+    else {
+        tracing::debug!(client.address = %peer.ip(), "TLS handshake failed or timed out");
+        return;
+    };
+    let (_, tls) = stream.get_ref();
+    let version = if tls.alpn_protocol() == Some(b"h2") {
+        Version::Http2
+    } else {
+        Version::Http1
+    };
+    let server_name = tls
+        .server_name()
+        .map(|name| Arc::from(name.trim_end_matches('.').to_ascii_lowercase()));
+    let connection = Connection::new(peer, server_name, version);
+    let io = TokioIo::new(PublicIo::new(stream, connection.clone(), place));
+    let service = service_fn({
+        let (ingress, connection) = (Arc::clone(&ingress), connection.clone());
+        move |request: Request<Incoming>| {
+            let (ingress, connection) = (Arc::clone(&ingress), connection.clone());
+            async move {
+                Ok::<Response<ResponseBody>, Infallible>(
+                    handle::handle(&ingress, &connection, request).await,
+                )
+            }
+        }
+    });
+    match version {
+        Version::Http1 => {
+            let served = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(ingress.limits.header_read)
+                .max_headers(HEADERS_MAX)
+                .max_buf_size(ingress.limits.head_bytes_max)
+                .serve_connection(io, service)
+                .with_upgrades();
+            race(&ingress, &connection, served, |served| {
+                served.graceful_shutdown()
+            })
+            .await;
+        }
+        Version::Http2 => {
+            let served = http2_builder(&ingress).serve_connection(io, service);
+            race(&ingress, &connection, served, |served| {
+                served.graceful_shutdown()
+            })
+            .await;
+        }
+    }
+}
+
+fn http2_builder(ingress: &Ingress) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(u32::try_from(ingress.limits.head_bytes_max).unwrap_or(u32::MAX))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER_MAX)
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(ingress.limits.handshake);
+    builder
+}
+
+/// Drives the connection until it ends, is killed (then its socket closes with a reset), or has been
+/// asked to end politely and did.
+async fn race<C, E>(
+    ingress: &Ingress,
+    connection: &Connection,
+    served: C,
+    end_politely: impl Fn(std::pin::Pin<&mut C>),
+) where
+    C: Future<Output = Result<(), E>>,
+    E: std::error::Error + 'static,
+{
+    let mut served = std::pin::pin!(served);
+    let ended = tokio::select! {
+        biased;
+        () = connection.killed() => return,
+        ended = &mut served => Some(ended),
+        () = idle(connection, ingress.limits.idle) => None,
+        () = ingress.shutdown.begun() => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            end_politely(served.as_mut());
+            tokio::select! {
+                biased;
+                () = connection.killed() => return,
+                ended = &mut served => ended,
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(
+            error = &error as &dyn std::error::Error,
+            "public connection ended"
+        );
+    }
+}
+
+/// Resolves once no request was open for `limit`.
+async fn idle(connection: &Connection, limit: Duration) {
+    let mut requests = connection.watch_requests();
+    loop {
+        let seen = *requests.borrow_and_update();
+        if seen.open > 0 {
+            let _ = requests.changed().await;
+            continue;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(limit) => return,
+            _ = requests.changed() => {}
+        }
+    }
+}
+
+const HEADERS_MAX: usize = 200;
+/// Streams of one HTTP/2 connection at a time: what browsers use, and what bounds its memory.
+const STREAMS_MAX: u32 = 128;
+/// Upload window of one stream: 20 MB/s at 50 ms.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Response bytes buffered per stream: few, so that a slow reader is felt by the upstream.
+const SEND_BUFFER_MAX: usize = 64 * 1024;
+const KEEP_ALIVE: Duration = Duration::from_secs(30);

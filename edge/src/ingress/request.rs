@@ -1,0 +1,313 @@
+//! A public request, normalised once: host, target and body, the same for every decision and for the
+//! upstream. What is ambiguous is refused, not guessed.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Uri, header};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use proto::code::Code;
+use tokio::time::{Instant, Sleep};
+
+use crate::ingress::connection::{Connection, Version};
+
+/// Where a request wants to go.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Target {
+    /// Lower case, no port, no trailing dot.
+    pub(crate) host: String,
+    /// What the client named, with its port if it gave one: for `Host` and `X-Forwarded-Host`.
+    pub(crate) authority: String,
+    /// Origin form, byte for byte as it is forwarded.
+    pub(crate) path_and_query: PathAndQuery,
+}
+
+impl Target {
+    /// Normalises a request's target.
+    ///
+    /// # Errors
+    /// 400 for what is ambiguous or no target of a web request, 405 for CONNECT, 421 when the name in
+    /// the TLS hello is another one.
+    pub(crate) fn of(
+        connection: &Connection,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<Self, Code> {
+        if method == Method::CONNECT {
+            return Err(Code::MethodNotAllowed);
+        }
+        let authority = authority(connection.version, uri, headers)?;
+        let host = canonical_host(&authority).ok_or(Code::HostMissing)?;
+        if connection
+            .server_name
+            .as_deref()
+            .is_some_and(|name| name != host)
+        {
+            return Err(Code::MisdirectedRequest);
+        }
+        let path_and_query = uri
+            .path_and_query()
+            .cloned()
+            .unwrap_or_else(|| PathAndQuery::from_static("/"));
+        if !path_and_query.path().starts_with('/') || is_ambiguous(path_and_query.path()) {
+            return Err(Code::BadRequestTarget);
+        }
+        Ok(Self {
+            host,
+            authority,
+            path_and_query,
+        })
+    }
+}
+
+/// One authority, from wherever this version carries it; two that differ are refused.
+fn authority(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<String, Code> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = match hosts.next() {
+        Some(host) => Some(host.to_str().map_err(|_| Code::HostMissing)?),
+        None => None,
+    };
+    if hosts.next().is_some() {
+        return Err(Code::HostMismatch);
+    }
+    let named = uri.authority().map(http::uri::Authority::as_str);
+    if named.is_some_and(|named| named.contains('@')) {
+        return Err(Code::BadRequestTarget);
+    }
+    match (named, host) {
+        (Some(named), Some(host)) if !same_authority(named, host) => Err(Code::HostMismatch),
+        (Some(named), _) => Ok(named.to_owned()),
+        (None, Some(host)) if version == Version::Http1 => Ok(host.to_owned()),
+        (None, Some(_) | None) => Err(Code::HostMissing),
+    }
+}
+
+fn same_authority(a: &str, b: &str) -> bool {
+    let parts = |text: &str| (canonical_host(text), port(text).unwrap_or(443));
+    parts(a) == parts(b)
+}
+
+fn port(authority: &str) -> Option<u16> {
+    authority
+        .rsplit_once(':')
+        .and_then(|(_, port)| port.parse().ok())
+}
+
+/// Lower case, without port and without one trailing dot. `None` when it is no host name: routes are
+/// names, so address literals have no place here either.
+pub(crate) fn canonical_host(authority: &str) -> Option<String> {
+    let name = match authority.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => name,
+        Some(_) => return None,
+        None => authority,
+    };
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let is_name = !name.is_empty()
+        && name.len() <= HOST_MAX
+        && name.split('.').all(|label| !label.is_empty())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
+    is_name.then(|| name.to_ascii_lowercase())
+}
+
+/// Whether two readers could take a path for two different ones: dot segments in any spelling, and
+/// back slashes. Browsers resolve both before they send.
+fn is_ambiguous(path: &str) -> bool {
+    path.contains('\\') || path.split('/').any(is_dot_segment)
+}
+
+/// `.` and `..`, with `%2e` for a dot, with path parameters after `;` cut off.
+fn is_dot_segment(segment: &str) -> bool {
+    let name = segment.split(';').next().unwrap_or_default();
+    if name.len() > 6 {
+        return false;
+    }
+    let name = name.to_ascii_lowercase().replace("%2e", ".");
+    name == "." || name == ".."
+}
+
+/// The client's request body on its way to the upstream. Pulled, never buffered; a client that sends
+/// nothing for too long ends the request.
+#[derive(Debug)]
+pub(crate) struct RequestBody {
+    incoming: Incoming,
+    idle: Pin<Box<Sleep>>,
+    idle_max: Duration,
+}
+
+impl RequestBody {
+    pub(crate) fn new(incoming: Incoming, idle_max: Duration) -> Self {
+        Self {
+            incoming,
+            idle: Box::pin(tokio::time::sleep(idle_max)),
+            idle_max,
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = ClientFault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ClientFault>>> {
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                let deadline = Instant::now() + self.idle_max;
+                self.idle.as_mut().reset(deadline);
+                Poll::Ready(frame.map(|frame| frame.map_err(|_| ClientFault::Broken)))
+            }
+            Poll::Pending => match self.idle.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(Some(Err(ClientFault::Idle))),
+                Poll::Pending => Poll::Pending,
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// What a client did to its own request body.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum ClientFault {
+    #[error("the client broke off its request")]
+    Broken,
+    #[error("the client sent nothing for too long")]
+    Idle,
+}
+
+/// The client's fault behind an error of the upstream's connection, if it is one.
+pub(crate) fn client_fault(error: &hyper::Error) -> Option<ClientFault> {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(fault) = cause.downcast_ref::<ClientFault>() {
+            return Some(*fault);
+        }
+        source = cause.source();
+    }
+    None
+}
+
+/// RFC 1035 §2.3.4.
+const HOST_MAX: usize = 253;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    fn target(
+        version: Version,
+        sni: Option<&str>,
+        uri: &str,
+        hosts: &[&str],
+    ) -> Result<Target, Code> {
+        let connection = Connection::new(([127, 0, 0, 1], 1).into(), sni.map(Arc::from), version);
+        let mut headers = HeaderMap::new();
+        for host in hosts {
+            headers.append(header::HOST, host.parse().unwrap());
+        }
+        Target::of(&connection, &Method::GET, &uri.parse().unwrap(), &headers)
+    }
+
+    /// Every spelling of a host is one host; what names two hosts, or none, is refused.
+    #[test]
+    fn one_host_or_none() {
+        let ok = |version, uri, hosts: &[&str]| {
+            target(version, None, uri, hosts).map(|target| target.host)
+        };
+        let app = Ok("app.example.com".to_owned());
+        assert_eq!(ok(Version::Http1, "/", &["APP.Example.COM.:443"]), app);
+        assert_eq!(
+            ok(
+                Version::Http1,
+                "http://app.example.com/",
+                &["app.example.com"]
+            ),
+            app
+        );
+        assert_eq!(
+            ok(Version::Http1, "http://b.example/", &["app.example.com"]),
+            Err(Code::HostMismatch)
+        );
+        assert_eq!(
+            ok(Version::Http1, "/", &["app.example.com", "app.example.com"]),
+            Err(Code::HostMismatch)
+        );
+        assert_eq!(ok(Version::Http1, "/", &[]), Err(Code::HostMissing));
+        for wrong in [
+            "",
+            "a b",
+            "[::1]:443",
+            "app.example.com:x",
+            "a/b",
+            "..",
+            "user@app.example.com",
+        ] {
+            assert!(ok(Version::Http1, "/", &[wrong]).is_err(), "{wrong}");
+        }
+        assert_eq!(ok(Version::Http2, "https://app.example.com/", &[]), app);
+        assert_eq!(
+            ok(
+                Version::Http2,
+                "https://app.example.com:8443/",
+                &["app.example.com"]
+            ),
+            Err(Code::HostMismatch)
+        );
+    }
+
+    /// A request for another name than the TLS hello's is sent back to make a connection of its own.
+    #[test]
+    fn misdirected() {
+        let sni = Some("a.example.com");
+        assert_eq!(
+            target(Version::Http2, sni, "https://b.example.com/", &[]),
+            Err(Code::MisdirectedRequest)
+        );
+        assert!(target(Version::Http2, sni, "https://a.example.com/", &[]).is_ok());
+    }
+
+    /// One path for policy and upstream: what could be read as two is refused, the rest is untouched.
+    #[test]
+    fn one_path() {
+        for wrong in [
+            "/public/../admin",
+            "/%2e%2e/admin",
+            "/a/.%2E",
+            "/..;/x",
+            "/a/.",
+            "/./x",
+            "/a\\b",
+        ] {
+            let parsed: Result<Uri, _> = wrong.parse();
+            let Ok(uri) = parsed else { continue };
+            assert!(is_ambiguous(uri.path()), "{wrong}");
+        }
+        for fine in [
+            "/",
+            "/a%2fb?x=../y",
+            "/...",
+            "/.well-known/x",
+            "/a..b",
+            "/%2e%2e%2e",
+        ] {
+            let got = target(Version::Http1, None, fine, &["app.example.com"]).unwrap();
+            assert_eq!(got.path_and_query.as_str(), fine);
+        }
+    }
+}

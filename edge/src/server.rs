@@ -1,0 +1,365 @@
+//! Builds every part in order, spawns every long task, owns the order of shutdown.
+
+mod bound;
+mod doors;
+mod error;
+pub(crate) mod providers;
+mod ready;
+mod workers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::id::EdgeId;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_rustls::TlsAcceptor;
+
+use crate::admin::{Admin, AdminParts, AuthtokenIssuer, Presence};
+use crate::auth::{Auth, AuthParts};
+use crate::cert::{DevCa, FileCert, LinkCa, Resolver, Web, quic_config, tcp_config};
+use crate::clock::Clock;
+use crate::config::{Prepared, Settings};
+use crate::context::{GeoIp, UserAgents};
+use crate::follow::Follow;
+use crate::idp::{Http, HttpOptions, Providers};
+use crate::ingress::listener::Admission;
+use crate::ingress::{Ingress, Limits};
+use crate::model::site::{ReservedHost, Site};
+use crate::route::table::Table;
+use crate::secret::{self, ClusterKey};
+use crate::session::activity;
+use crate::session::live::Live;
+use crate::session::revoke::Revocations;
+use crate::shutdown::Shutdown;
+use crate::store::Store;
+use crate::store::embedded::Embedded;
+use crate::store::seal::Sealer;
+use crate::tunnel::bind::Binder;
+use crate::tunnel::link::Listener;
+use crate::tunnel::listen::Tunnels;
+use crate::tunnel::registry::Registry;
+
+use bound::Bound;
+pub(crate) use error::StartError;
+use workers::Workers;
+
+/// Runs an edge until it is asked to stop. With `json`, says on standard output, in one line, when it
+/// is ready; otherwise it says so for people.
+pub(crate) async fn run(settings: Settings, json: bool) -> Result<(), StartError> {
+    let edge = Edge::build(&settings).await?;
+    ready::announce(&edge.ready, json);
+    edge.serve().await
+}
+
+/// Every part, built and not yet serving.
+struct Edge {
+    ready: ready::Ready,
+    bound: Bound,
+    ingress: Arc<Ingress>,
+    acceptor: TlsAcceptor,
+    admission: Arc<Admission>,
+    admin: Arc<Admin>,
+    tunnels: Tunnels,
+    live: Arc<Live>,
+    store: Arc<Store>,
+    geoip: Arc<GeoIp>,
+    files: Option<Arc<FileCert>>,
+    settings: Settings,
+    clock: Clock,
+    shutdown: Shutdown,
+}
+
+impl Edge {
+    async fn build(settings: &Settings) -> Result<Self, StartError> {
+        raise_open_files();
+        let Prepared { domain, cluster_key } = settings.prepare()?;
+        let clock = Clock;
+        let shutdown = Shutdown::new();
+        let edge_id: EdgeId = secret::new_id(clock.unix_ms());
+
+        // The store first: its lock says that no other edge uses this folder.
+        let sealer = Sealer::new(cluster_key.derive("store sealing").expose(), None);
+        let file = settings.data_dir.join("sallyport.redb");
+        let store = Arc::new(Store::Embedded(Embedded::open(&file, sealer, edge_id).await.map_err(StartError::Store)?));
+
+        let bound = Bound::new(settings.listen, settings.workers)
+            .map_err(|source| StartError::Listen { address: settings.listen, source })?;
+        let site = Site { domain, port: settings.public_port.unwrap_or_else(|| bound.address.port()) };
+        let link_name = site.host(ReservedHost::Connect.label());
+        let link_ca = LinkCa::new(cluster_key.derive("link CA").expose())?;
+        let (web, ca_file, files) = web_certificates(settings, &site)?;
+        let resolver = Arc::new(Resolver::new(&link_name, link_ca.issue(&link_name)?, web));
+        let acceptor = TlsAcceptor::from(tcp_config(Arc::clone(&resolver), &[b"h2", b"http/1.1"])?);
+        let quic = quic_config(resolver, &[proto::version::ALPN_AGENT])?;
+
+        let http = Http::new(&HttpOptions {
+            allow_loopback_http: bound.address.ip().is_loopback(),
+            extra_roots: Vec::new(),
+        })?;
+        let providers = Arc::new(Providers::default());
+        let routes = Arc::new(Table::default());
+        let registry = Arc::new(Registry::default());
+        let live = Arc::new(Live::new(Arc::clone(&store)));
+        let revocations = Revocations::new(Arc::clone(&store), clock);
+        let geoip = Arc::new(GeoIp::open(settings.geoip.as_deref()));
+        let auth = Auth::new(AuthParts {
+            store: Arc::clone(&store),
+            live: Arc::clone(&live),
+            routes: Arc::clone(&routes),
+            providers: Arc::clone(&providers),
+            revocations: revocations.clone(),
+            user_agents: Arc::new(UserAgents::new(settings.user_agent_regexes.as_deref())),
+            geoip: Some(Arc::clone(&geoip)),
+            site: site.clone(),
+            cluster_key: cluster_key.clone(),
+            previous_cluster_key: None,
+            clock,
+            // The store is in this process: memory is never behind it.
+            fresh: Arc::new(|| true),
+        });
+        let admin = Admin::new(AdminParts {
+            store: Arc::clone(&store),
+            revocations,
+            site: site.clone(),
+            clock,
+            issuer: AuthtokenIssuer {
+                addrs: advertised(settings, &site, bound.address),
+                server_name: link_name,
+                link_ca_key: link_ca.public_key(),
+            },
+            presence: presence(edge_id, clock, &live, &registry),
+            verify_provider: providers::verifier(http.clone()),
+            knows_places: settings.geoip.is_some(),
+        });
+        Follow {
+            edge: edge_id,
+            store: Arc::clone(&store),
+            live: Arc::clone(&live),
+            routes: Arc::clone(&routes),
+            registry: Arc::clone(&registry),
+            providers,
+            http,
+            shutdown: shutdown.clone(),
+        }
+        .start()
+        .await
+        .map_err(StartError::Store)?;
+        let tunnels = Tunnels {
+            listener: Arc::new(
+                Listener::new(bound.udp.try_clone().map_err(StartError::Io)?, quic).map_err(StartError::Io)?,
+            ),
+            registry: Arc::clone(&registry),
+            store: Arc::clone(&store),
+            binder: binder(settings, &store, &site, clock, &cluster_key),
+            settled: doors::settled(Arc::clone(&routes)),
+            edge: edge_id,
+            clock,
+            shutdown: shutdown.clone(),
+        };
+        let ready = ready::Ready::new(&site, bound.address, &settings.data_dir, ca_file);
+        let ingress = Arc::new(Ingress {
+            site,
+            clock,
+            routes,
+            auth,
+            registry,
+            api: doors::wired(admin.api()),
+            dashboard: doors::wired(admin.dashboard()),
+            limits: Limits {
+                handshake: HANDSHAKE,
+                header_read: settings.header_timeout,
+                idle: settings.idle_timeout,
+                body_idle: settings.body_timeout,
+                head_bytes_max: HEAD_BYTES_MAX,
+            },
+            shutdown: shutdown.clone(),
+        });
+        let admission = Admission::new(CONNECTIONS_MAX, settings.connections_per_address as usize);
+        Ok(Self {
+            ready,
+            bound,
+            ingress,
+            acceptor,
+            admission,
+            admin,
+            tunnels,
+            live,
+            store,
+            geoip,
+            files,
+            settings: settings.clone(),
+            clock,
+            shutdown,
+        })
+    }
+
+    /// Serves until a signal, then drains: accepting stops first, then agents are told, open
+    /// exchanges finish within a bound, and the last activity is written.
+    async fn serve(self) -> Result<(), StartError> {
+        let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Io)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Io)?;
+        let socket = doors::operator_socket(&self.settings.data_dir, self.admin.socket(), &self.shutdown).await?;
+        let workers = Workers::start(self.bound.tcp, &self.ingress, &self.acceptor, &self.admission)
+            .map_err(StartError::Io)?;
+        let tunnels = self.tunnels.clone();
+        self.shutdown.spawn(self.tunnels.run());
+        self.shutdown.spawn(activity::run(Arc::clone(&self.live), Arc::clone(&self.store), self.shutdown.clone()));
+        self.shutdown.spawn(housekeeping(
+            Arc::clone(&self.live),
+            Arc::clone(&self.store),
+            self.clock,
+            self.shutdown.clone(),
+        ));
+        if let Some(files) = self.files {
+            self.shutdown.spawn(until_shutdown(self.shutdown.clone(), files.follow()));
+        }
+        self.shutdown.spawn(until_shutdown(self.shutdown.clone(), geoip_reload(self.geoip)));
+
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("draining");
+        self.shutdown.begin();
+        tokio::select! {
+            done = self.shutdown.finished(DRAIN) => {
+                if !done {
+                    tracing::warn!("some exchanges did not finish in time");
+                }
+            }
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tunnels.end().await;
+        activity::flush(&self.live, &self.store).await;
+        drop(socket);
+        let halted = tokio::task::spawn_blocking(move || workers.halt());
+        if tokio::time::timeout(HALT, halted).await.is_err() {
+            tracing::warn!("workers did not halt in time");
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// Removes what has expired, a little at a time.
+async fn housekeeping(live: Arc<Live>, store: Arc<Store>, clock: Clock, shutdown: Shutdown) {
+    let mut ticks = tokio::time::interval(SWEEP_EVERY);
+    loop {
+        tokio::select! {
+            () = shutdown.begun() => return,
+            _ = ticks.tick() => {}
+        }
+        let now = clock.now();
+        live.sweep(now.saturating_sub(jiff::SignedDuration::try_from(ENTRY_IDLE).unwrap_or(jiff::SignedDuration::ZERO)).unwrap_or(now));
+        match store.sweep(now).await {
+            Ok(0) => {}
+            Ok(rows) => tracing::debug!(rows, "expired rows removed"),
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "expired rows not removed"),
+        }
+    }
+}
+
+async fn geoip_reload(geoip: Arc<GeoIp>) {
+    let mut ticks = tokio::time::interval(GEOIP_RELOAD);
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        let geoip = Arc::clone(&geoip);
+        if let Err(error) = tokio::task::spawn_blocking(move || geoip.reload()).await {
+            tracing::error!(%error, "place database not reloaded");
+        }
+    }
+}
+
+/// For tasks that have no end of their own.
+async fn until_shutdown(shutdown: Shutdown, task: impl Future<Output = ()>) {
+    tokio::select! {
+        () = shutdown.begun() => {}
+        () = task => {}
+    }
+}
+
+fn web_certificates(
+    settings: &Settings,
+    site: &Site,
+) -> Result<(Web, Option<std::path::PathBuf>, Option<Arc<FileCert>>), StartError> {
+    match &settings.certificate {
+        Some(files) => {
+            let cert = Arc::new(FileCert::open(&files.cert, &files.key)?);
+            for host in [ReservedHost::Auth, ReservedHost::Api, ReservedHost::Dashboard] {
+                let name = site.host(host.label());
+                if !cert.covers(&name) {
+                    return Err(StartError::NotCovered { file: files.cert.clone(), name });
+                }
+            }
+            Ok((Web::Files(Arc::clone(&cert)), None, Some(cert)))
+        }
+        None => {
+            let ca = Arc::new(DevCa::open(&settings.data_dir, &site.domain)?);
+            let file = ca.certificate_file().to_owned();
+            Ok((Web::Dev(ca), Some(file), None))
+        }
+    }
+}
+
+fn binder(settings: &Settings, store: &Arc<Store>, site: &Site, clock: Clock, cluster_key: &ClusterKey) -> Binder {
+    Binder {
+        store: Arc::clone(store),
+        site: site.clone(),
+        clock,
+        session_life: settings.session_life,
+        idle_limit: settings.session_idle,
+        name_key: Binder::name_key(cluster_key),
+        is_public: providers::is_public,
+    }
+}
+
+fn presence(
+    edge: EdgeId,
+    clock: Clock,
+    live: &Arc<Live>,
+    registry: &Arc<Registry>,
+) -> Box<dyn Fn() -> Presence + Send + Sync> {
+    let (live, registry, started_at) = (Arc::clone(live), Arc::clone(registry), clock.now());
+    Box::new(move || Presence {
+        edge,
+        started_at,
+        tunnels: registry.tunnels() as u64,
+        sessions: live.len() as u64,
+        online: registry.online(),
+    })
+}
+
+/// Where agents are told to connect: what the operator says, else the domain, else the listener.
+fn advertised(settings: &Settings, site: &Site, bound: std::net::SocketAddr) -> Vec<String> {
+    if !settings.advertise.is_empty() {
+        settings.advertise.clone()
+    } else if bound.ip().is_loopback() {
+        // Names under `.localhost` do not resolve everywhere.
+        vec![bound.to_string()]
+    } else {
+        vec![format!("{}:{}", site.host(ReservedHost::Connect.label()), site.port)]
+    }
+}
+
+/// Every connection, stream and file counts: the soft limit is a default for shells.
+fn raise_open_files() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => tracing::debug!(limit, "open-file limit"),
+        Err(error) => tracing::warn!(%error, "open-file limit not raised"),
+    }
+}
+
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// A request's head: larger ones are refused with 431.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Public connections in all, each with buffers of tens of kilobytes.
+const CONNECTIONS_MAX: usize = 65_536;
+/// How long open exchanges may go on after a stop was asked for.
+const DRAIN: Duration = Duration::from_secs(10);
+const HALT: Duration = Duration::from_secs(2);
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// How long an entry of the live table stays without being held.
+const ENTRY_IDLE: Duration = Duration::from_secs(600);
+const GEOIP_RELOAD: Duration = Duration::from_secs(3600);

@@ -1,0 +1,60 @@
+//! Wiring between parts that do not know each other.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::map_request;
+use proto::id::RequestId;
+
+use crate::admin::{Client, Operation, socket};
+use crate::model::endpoint::Endpoint;
+use crate::route::table::Table;
+use crate::server::StartError;
+use crate::shutdown::Shutdown;
+
+/// Tells the admin doors what ingress knows of a request.
+pub(super) fn wired(door: Router) -> Router {
+    door.layer(map_request(async |mut request: Request| {
+        if let Some(peer) = request.extensions().get::<SocketAddr>().copied() {
+            request.extensions_mut().insert(Client(peer.ip()));
+        }
+        if let Some(id) = request.extensions().get::<RequestId>().copied() {
+            request.extensions_mut().insert(Operation(id));
+        }
+        request
+    }))
+}
+
+/// Waits until this edge's route table has an endpoint as it was claimed, so that the address an
+/// agent prints works.
+pub(super) fn settled(routes: Arc<Table>) -> Settled {
+    Arc::new(move |endpoint| {
+        let routes = Arc::clone(&routes);
+        Box::pin(async move {
+            let settled = tokio::time::timeout(SETTLE_WITHIN, routes.settled(&endpoint)).await;
+            if settled.is_err() {
+                tracing::warn!(endpoint.id = %endpoint.id, "a claimed endpoint is not routed yet");
+            }
+        })
+    })
+}
+
+pub(crate) type Settled = Arc<dyn Fn(Endpoint) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+/// Opens the operator's socket and serves it until shutdown.
+pub(super) async fn operator_socket(
+    data_dir: &Path,
+    router: Router,
+    shutdown: &Shutdown,
+) -> Result<socket::Listening, StartError> {
+    let listening = socket::listen(data_dir).await?;
+    shutdown.spawn(listening.serve(router, shutdown.clone()));
+    Ok(listening)
+}
+
+const SETTLE_WITHIN: Duration = Duration::from_secs(5);

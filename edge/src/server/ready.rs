@@ -1,0 +1,66 @@
+//! What an edge says once it is ready: a line for programs, or the next steps for people.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::model::site::{ReservedHost, Site};
+
+/// Where everything is.
+#[derive(Debug)]
+pub(super) struct Ready {
+    domain: String,
+    listen: SocketAddr,
+    data_dir: PathBuf,
+    ca_file: Option<PathBuf>,
+    auth_url: String,
+    api_url: String,
+    dashboard_url: String,
+}
+
+impl Ready {
+    pub(super) fn new(site: &Site, listen: SocketAddr, data_dir: &Path, ca_file: Option<PathBuf>) -> Self {
+        Self {
+            domain: site.domain.clone(),
+            listen,
+            data_dir: data_dir.to_owned(),
+            ca_file,
+            auth_url: site.url(ReservedHost::Auth),
+            api_url: site.url(ReservedHost::Api),
+            dashboard_url: site.url(ReservedHost::Dashboard),
+        }
+    }
+}
+
+/// Says it on standard output, once.
+#[expect(clippy::print_stdout, reason = "what `edge serve` prints is its interface")]
+pub(super) fn announce(ready: &Ready, json: bool) {
+    if json {
+        let line = serde_json::json!({
+            "event": "ready",
+            "domain": ready.domain,
+            "listen": ready.listen.to_string(),
+            "port": ready.listen.port(),
+            "data_dir": ready.data_dir,
+            "ca_file": ready.ca_file,
+            "auth_url": ready.auth_url,
+            "api_url": ready.api_url,
+            "dashboard_url": ready.dashboard_url,
+        });
+        println!("{line}");
+        return;
+    }
+    println!("Sallyport edge is ready for *.{} on {}", ready.domain, ready.listen);
+    println!("Data folder: {}", ready.data_dir.display());
+    if let Some(ca_file) = &ready.ca_file {
+        println!("Development CA: {} (let your browser trust it, or accept its warning)", ca_file.display());
+    }
+    let at = format!("--data-dir {}", ready.data_dir.display());
+    println!();
+    println!("Next, in another terminal:");
+    println!("  1. edge provider add google --client-id … --client-secret-file … {at}");
+    println!("     (redirect URI to register there: {}/callback/google)", ready.auth_url);
+    println!("  2. edge authtoken create {at}");
+    println!("     then, where your app runs: agent config add-authtoken …; agent 8080 --oauth=google");
+    println!("  3. edge operator link {at}");
+    println!("     (a one-time sign-in link to {})", ready.dashboard_url);
+}

@@ -1,0 +1,10 @@
+//! Tunnels: the agents that are connected, what they serve, and streams to them.
+//!
+//! `link` is the transport and the only part that knows it; `stream` opens what an exchange uses;
+//! `registry` knows who serves which endpoint; `agent` drives the control protocol; `listen` accepts.
+//! No HTTP, no sessions, no cookies.
+
+pub(crate) mod bind;
+pub(crate) mod link;
+pub(crate) mod registry;
+pub(crate) mod stream;

@@ -1,0 +1,171 @@
+//! The link: how bytes travel between edge and agent. Nothing outside this module knows which
+//! transport it is; a further one is one more file and one more arm.
+
+mod quic;
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+pub(crate) use quic::{Listener, server_transport};
+
+/// One authenticated-by-TLS connection from an agent. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) enum Link {
+    Quic(quic::QuicLink),
+}
+
+/// A bidirectional stream of a link. Dropped, it resets; only [`AsyncWrite::poll_shutdown`] ends it
+/// well, so a cut, an abort or a panic never looks like a complete body.
+#[derive(Debug)]
+pub(crate) struct LinkStream {
+    inner: Inner,
+    reset_code: Arc<AtomicU32>,
+}
+
+#[derive(Debug)]
+enum Inner {
+    Quic(quic::QuicStream),
+}
+
+/// Why a stream was reset, as the agent is told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u32)]
+pub(crate) enum ResetCode {
+    /// The exchange was given up: the client went away, or something failed.
+    Cancelled = 1,
+    /// The right to it ended.
+    Cut = 2,
+}
+
+/// Sets the code that a stream's drop will reset with.
+#[derive(Clone, Debug)]
+pub(crate) struct ResetHandle(Arc<AtomicU32>);
+
+/// The link has ended, or takes no more streams.
+#[derive(Debug, thiserror::Error)]
+#[error("the link to the agent has ended")]
+pub(crate) struct LinkEnded(#[source] pub(crate) Box<dyn std::error::Error + Send + Sync>);
+
+impl Link {
+    /// Opens a stream; waits while the agent allows no more.
+    pub(crate) async fn open(&self) -> Result<LinkStream, LinkEnded> {
+        match self {
+            Self::Quic(link) => Ok(LinkStream::new(Inner::Quic(link.open().await?))),
+        }
+    }
+
+    /// Accepts the stream that the agent opens: its control stream.
+    pub(crate) async fn accept(&self) -> Result<LinkStream, LinkEnded> {
+        match self {
+            Self::Quic(link) => Ok(LinkStream::new(Inner::Quic(link.accept().await?))),
+        }
+    }
+
+    /// Ends the link and every stream on it.
+    pub(crate) fn close(&self, code: u32, reason: &str) {
+        match self {
+            Self::Quic(link) => link.close(code, reason),
+        }
+    }
+
+    /// Resolves once the link has ended, for whatever reason.
+    pub(crate) async fn closed(&self) {
+        match self {
+            Self::Quic(link) => link.closed().await,
+        }
+    }
+
+    /// The agent's address as seen here.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        match self {
+            Self::Quic(link) => link.peer(),
+        }
+    }
+
+    /// The transport's own estimate.
+    pub(crate) fn round_trip(&self) -> Duration {
+        match self {
+            Self::Quic(link) => link.round_trip(),
+        }
+    }
+
+    /// For people: `quic`.
+    pub(crate) const fn transport(&self) -> &'static str {
+        match self {
+            Self::Quic(_) => "quic",
+        }
+    }
+}
+
+impl LinkStream {
+    fn new(inner: Inner) -> Self {
+        Self {
+            inner,
+            reset_code: Arc::new(AtomicU32::new(ResetCode::Cancelled as u32)),
+        }
+    }
+
+    pub(crate) fn reset_handle(&self) -> ResetHandle {
+        ResetHandle(Arc::clone(&self.reset_code))
+    }
+}
+
+impl ResetHandle {
+    /// The drop will say that the right ended.
+    pub(crate) fn set_cut(&self) {
+        self.0.store(ResetCode::Cut as u32, Ordering::Release);
+    }
+}
+
+impl Drop for LinkStream {
+    fn drop(&mut self) {
+        let code = self.reset_code.load(Ordering::Acquire);
+        match &mut self.inner {
+            Inner::Quic(stream) => stream.reset_unless_finished(code),
+        }
+    }
+}
+
+impl AsyncRead for LinkStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.inner {
+            Inner::Quic(stream) => stream.poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for LinkStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.inner {
+            Inner::Quic(stream) => stream.poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &self.inner {
+            // quinn sends by itself.
+            Inner::Quic(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.inner {
+            Inner::Quic(stream) => Poll::Ready(stream.finish()),
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Who serves which endpoint, on this edge. Decides take-over and pooling when an agent binds;
+//! picking is a read without I/O.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use proto::code::Code;
+use proto::id::{AuthtokenId, EndpointId, InstanceId, TunnelId};
+use tokio_util::sync::CancellationToken;
+
+use crate::tunnel::link::Link;
+
+/// One authenticated agent connection.
+#[derive(Debug)]
+pub(crate) struct Tunnel {
+    pub(crate) id: TunnelId,
+    pub(crate) authtoken: AuthtokenId,
+    pub(crate) instance: InstanceId,
+    pub(crate) link: Link,
+    pub(crate) agent_version: String,
+    pub(crate) os: String,
+    pub(crate) started_at: Timestamp,
+    /// Exchanges under way.
+    pub(crate) open_streams: AtomicU64,
+    /// Asks the tunnel's driver to close for good, with this code.
+    pub(crate) close: Close,
+}
+
+/// A one-time order to close a tunnel.
+#[derive(Debug, Default)]
+pub(crate) struct Close {
+    order: Mutex<Option<Code>>,
+    given: CancellationToken,
+}
+
+/// A tunnel's claim to serve an endpoint.
+#[derive(Clone, Debug)]
+pub(crate) struct Binding {
+    pub(crate) tunnel: Arc<Tunnel>,
+    pub(crate) generation: u64,
+    pub(crate) pooling: bool,
+    /// Given up in favour of a newer one: its driver tells the agent.
+    pub(crate) superseded: CancellationToken,
+}
+
+/// Endpoints with a ready tunnel.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    bindings: Mutex<HashMap<EndpointId, Vec<Binding>>>,
+    tunnels: Mutex<HashMap<TunnelId, Arc<Tunnel>>>,
+}
+
+impl Registry {
+    /// Whether a bind would be accepted now; [`Registry::bind`] decides again.
+    pub(crate) fn check(&self, endpoint: EndpointId, asking: &Binding) -> Result<(), Code> {
+        let bindings = self.bindings.lock().unwrap_or_else(PoisonError::into_inner);
+        judge(bindings.get(&endpoint).map_or(&[], Vec::as_slice), asking)
+    }
+
+    /// Lets a tunnel serve an endpoint. An older generation of the same instance is superseded at
+    /// once: nothing ever waits for a dead link.
+    ///
+    /// # Errors
+    /// `generation_superseded` for a generation that is not newer, `name_taken` when another instance
+    /// serves it and not both pool, `authtoken_revoked` when the tunnel is being closed.
+    pub(crate) fn bind(&self, endpoint: EndpointId, binding: Binding) -> Result<(), Code> {
+        let mut bindings = self.bindings.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(code) = binding.tunnel.close.ordered() {
+            return Err(code);
+        }
+        let serving = bindings.entry(endpoint).or_default();
+        judge(serving, &binding)?;
+        serving.retain(|other| {
+            let same = other.tunnel.instance == binding.tunnel.instance;
+            if same {
+                other.superseded.cancel();
+            }
+            !same
+        });
+        serving.push(binding);
+        Ok(())
+    }
+
+    /// Ends one tunnel's claim to an endpoint.
+    pub(crate) fn unbind(&self, endpoint: EndpointId, tunnel: TunnelId) {
+        let mut bindings = self.bindings.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(serving) = bindings.get_mut(&endpoint) {
+            serving.retain(|binding| binding.tunnel.id != tunnel);
+            if serving.is_empty() {
+                bindings.remove(&endpoint);
+            }
+        }
+    }
+
+    /// The least loaded tunnel that serves an endpoint.
+    pub(crate) fn pick(&self, endpoint: EndpointId) -> Option<Binding> {
+        let bindings = self.bindings.lock().unwrap_or_else(PoisonError::into_inner);
+        let serving = bindings.get(&endpoint)?;
+        serving
+            .iter()
+            .min_by_key(|binding| binding.tunnel.open_streams.load(Ordering::Relaxed))
+            .cloned()
+    }
+
+    pub(crate) fn join(&self, tunnel: Arc<Tunnel>) {
+        self.tunnels
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(tunnel.id, tunnel);
+    }
+
+    pub(crate) fn leave(&self, tunnel: TunnelId) {
+        self.tunnels
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&tunnel);
+        let mut bindings = self.bindings.lock().unwrap_or_else(PoisonError::into_inner);
+        bindings.retain(|_, serving| {
+            serving.retain(|binding| binding.tunnel.id != tunnel);
+            !serving.is_empty()
+        });
+    }
+
+    /// Closes every tunnel of an authtoken for good.
+    pub(crate) fn close_authtoken(&self, authtoken: AuthtokenId, code: Code) {
+        for tunnel in self
+            .tunnels
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+        {
+            if tunnel.authtoken == authtoken {
+                tunnel.close.give(code);
+            }
+        }
+    }
+
+    /// How many tunnels there are.
+    pub(crate) fn tunnels(&self) -> usize {
+        self.tunnels.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Endpoints that have a tunnel.
+    pub(crate) fn online(&self) -> Vec<EndpointId> {
+        self.bindings.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+}
+
+impl Close {
+    /// Orders the close; the first code stays.
+    pub(crate) fn give(&self, code: Code) {
+        self.order
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(code);
+        self.given.cancel();
+    }
+
+    pub(crate) fn ordered(&self) -> Option<Code> {
+        *self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Resolves once a close was ordered.
+    pub(crate) async fn given(&self) -> Code {
+        self.given.cancelled().await;
+        self.ordered().unwrap_or(Code::Internal)
+    }
+}
+
+/// Whether `asking` may serve beside, or instead of, who serves now.
+fn judge(serving: &[Binding], asking: &Binding) -> Result<(), Code> {
+    for other in serving {
+        if other.tunnel.instance == asking.tunnel.instance {
+            if asking.generation <= other.generation && other.tunnel.id != asking.tunnel.id {
+                return Err(Code::GenerationSuperseded);
+            }
+        } else if !(other.pooling && asking.pooling) {
+            return Err(Code::NameTaken);
+        }
+    }
+    Ok(())
+}

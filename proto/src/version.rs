@@ -1,0 +1,14 @@
+//! Names and numbers of the protocol, and what each changed.
+
+/// ALPN of an agent's link: tells agents from browsers on the public port.
+pub const ALPN_AGENT: &[u8] = b"sallyport/1";
+/// The oldest version that this crate speaks.
+pub const PROTOCOL_MIN: u32 = 1;
+/// The newest version that this crate speaks. Version 1: the first.
+pub const PROTOCOL_MAX: u32 = 1;
+
+/// The version that both sides speak, if there is one: the newest in common.
+pub const fn agree(peer_min: u32, peer_max: u32) -> Option<u32> {
+    let newest = if peer_max < PROTOCOL_MAX { peer_max } else { PROTOCOL_MAX };
+    if newest >= PROTOCOL_MIN && newest >= peer_min { Some(newest) } else { None }
+}
