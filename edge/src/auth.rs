@@ -1,9 +1,9 @@
 //! stub
-pub(crate) mod permit; pub(crate) use permit::Permit;
+pub(crate) mod permit;
 use crate::route::table::Route;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
-use permit::Permit;
+pub(crate) use permit::Permit;
 use proto::code::Code;
 use std::net::IpAddr;
 #[derive(Debug)]

@@ -6,7 +6,10 @@
 #![expect(dead_code, reason = "parts are being joined")]
 
 mod auth;
+mod cert;
 mod clock;
+mod context;
+mod idp;
 mod ingress;
 mod model;
 mod policy;

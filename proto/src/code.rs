@@ -156,7 +156,10 @@ impl Code {
 
     /// The code of a number.
     pub fn from_number(number: u16) -> Option<Self> {
-        Self::ALL.iter().copied().find(|code| code.number() == number)
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|code| code.number() == number)
     }
 
     /// Parses the text form, `SP_1001`.

@@ -47,5 +47,6 @@ const _: () = assert!(
     ALLOW_ENTRIES_MAX * 2 * (ALLOW_ENTRY_BYTES_MAX + 3) < FRAME_BYTES_MAX * 2,
     "a bind with full lists of usual length fits a frame"
 );
-const _: () = assert!(BINDS_PENDING_MAX <= ENDPOINTS_PER_TUNNEL_MAX && BINDS_PENDING_MAX < QUEUE_MAX);
+const _: () =
+    assert!(BINDS_PENDING_MAX <= ENDPOINTS_PER_TUNNEL_MAX && BINDS_PENDING_MAX < QUEUE_MAX);
 const _: () = assert!(PROBE_WITHIN.as_secs() < PROBE_EVERY.as_secs());

@@ -9,6 +9,14 @@ pub const PROTOCOL_MAX: u32 = 1;
 
 /// The version that both sides speak, if there is one: the newest in common.
 pub const fn agree(peer_min: u32, peer_max: u32) -> Option<u32> {
-    let newest = if peer_max < PROTOCOL_MAX { peer_max } else { PROTOCOL_MAX };
-    if newest >= PROTOCOL_MIN && newest >= peer_min { Some(newest) } else { None }
+    let newest = if peer_max < PROTOCOL_MAX {
+        peer_max
+    } else {
+        PROTOCOL_MAX
+    };
+    if newest >= PROTOCOL_MIN && newest >= peer_min {
+        Some(newest)
+    } else {
+        None
+    }
 }

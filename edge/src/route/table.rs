@@ -49,7 +49,10 @@ impl Table {
             let mut changed = std::pin::pin!(changed);
             // Registered before looking, so that no change falls between.
             changed.as_mut().enable();
-            if self.by_id(endpoint.id).is_some_and(|route| *route.endpoint == *endpoint) {
+            if self
+                .by_id(endpoint.id)
+                .is_some_and(|route| *route.endpoint == *endpoint)
+            {
                 return;
             }
             changed.await;

@@ -164,10 +164,7 @@ impl Binder {
             .map(|entry| rule(entry, policy::parse_domain_rule(entry)))
             .collect::<Result<_, _>>()?;
         let mut notices = Vec::new();
-        if allow_emails.is_empty()
-            && allow_domains.is_empty()
-            && (self.is_public)(provider)
-        {
+        if allow_emails.is_empty() && allow_domains.is_empty() && (self.is_public)(provider) {
             notices.push(Notice {
                 code: Code::AnyoneMaySignIn,
                 message: format!("anyone with an account at {} can sign in to this endpoint", provider.name),

@@ -139,12 +139,20 @@ impl Registry {
 
     /// How many tunnels there are.
     pub(crate) fn tunnels(&self) -> usize {
-        self.tunnels.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.tunnels
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
     }
 
     /// Endpoints that have a tunnel.
     pub(crate) fn online(&self) -> Vec<EndpointId> {
-        self.bindings.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+        self.bindings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .keys()
+            .copied()
+            .collect()
     }
 }
 
