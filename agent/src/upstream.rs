@@ -2,6 +2,8 @@
 //!
 //! Knows nothing of tunnels. A failure to connect is typed, because the edge turns it into a page.
 
+mod health;
+
 use std::fmt;
 use std::io;
 use std::time::Duration;
@@ -12,9 +14,11 @@ use url::{Host, Url};
 
 use crate::addrs;
 
+pub(crate) use health::{Health, Watched};
+
 /// An address that plain HTTP is spoken to.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Upstream {
+pub(crate) struct Upstream {
     host: Host<String>,
     port: u16,
 }
@@ -22,11 +26,11 @@ pub struct Upstream {
 /// Why a text is no usable upstream. Says what to write instead.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{0}")]
-pub struct InvalidUpstream(String);
+pub(crate) struct InvalidUpstream(String);
 
 /// Why there is no connection to the upstream.
 #[derive(Debug, thiserror::Error)]
-pub enum DialError {
+pub(crate) enum DialError {
     /// Nobody accepts there.
     #[error("{upstream} does not accept connections")]
     Refused {
@@ -56,7 +60,7 @@ impl Upstream {
     ///
     /// # Errors
     /// A sentence that says what is wrong and what to write.
-    pub fn parse(text: &str) -> Result<Self, InvalidUpstream> {
+    pub(crate) fn parse(text: &str) -> Result<Self, InvalidUpstream> {
         let text = text.trim();
         let invalid = |why: &str| {
             InvalidUpstream(format!(
@@ -124,7 +128,7 @@ impl Upstream {
     ///
     /// # Errors
     /// [`DialError`], whose [`DialError::code`] the edge is told.
-    pub async fn dial(&self) -> Result<TcpStream, DialError> {
+    pub(crate) async fn dial(&self) -> Result<TcpStream, DialError> {
         let connect = tokio::time::timeout(DIAL_WITHIN, self.connect());
         let stream = connect.await.map_err(|_| DialError::TimedOut {
             upstream: self.to_string(),
@@ -163,7 +167,7 @@ impl fmt::Display for Upstream {
 
 impl DialError {
     /// What the edge is told.
-    pub const fn code(&self) -> Code {
+    pub(crate) const fn code(&self) -> Code {
         match self {
             Self::Refused { .. } | Self::Unresolved { .. } => Code::UpstreamUnreachable,
             Self::TimedOut { .. } => Code::UpstreamTimeout,
@@ -171,7 +175,7 @@ impl DialError {
     }
 
     /// One sentence for the person beside the agent: what to do.
-    pub fn next_step(&self) -> String {
+    pub(crate) fn next_step(&self) -> String {
         match self {
             Self::Refused { upstream, .. } => {
                 format!("start the app, or check the port: nothing listens at {upstream}")
@@ -191,7 +195,7 @@ fn explicit_port(text: &str) -> Option<u16> {
 }
 
 /// From the first attempt to a connection, name look-up included.
-pub const DIAL_WITHIN: Duration = Duration::from_secs(5);
+pub(crate) const DIAL_WITHIN: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests;

@@ -141,6 +141,15 @@ impl QuicReceive {
     }
 }
 
+impl QuicReceive {
+    /// See [`super::LinkReceive::reset`].
+    pub(super) async fn reset(&mut self) {
+        if let Ok(None) = self.stream.received_reset().await {
+            std::future::pending().await
+        }
+    }
+}
+
 impl QuicSend {
     pub(super) fn poll_write(
         &mut self,
@@ -164,6 +173,7 @@ impl QuicSend {
         Ok(())
     }
 
+    /// See [`super::LinkSend::stopped`].
     pub(super) fn stopped(&self) -> impl Future<Output = ()> + Send + 'static {
         let stopped = self.stream.stopped();
         async move {
@@ -229,8 +239,9 @@ fn endpoint(towards: SocketAddr) -> io::Result<Endpoint> {
         SocketAddr::V6(_) => (Domain::IPV6, SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))),
     };
     let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
-    socket.set_recv_buffer_size(UDP_BUFFER)?;
-    socket.set_send_buffer_size(UDP_BUFFER)?;
+    // Some systems refuse a large buffer instead of granting less: slow is better than nothing.
+    let _ = socket.set_recv_buffer_size(UDP_BUFFER);
+    let _ = socket.set_send_buffer_size(UDP_BUFFER);
     if let Ok(granted) = socket.recv_buffer_size()
         && granted < UDP_BUFFER
     {

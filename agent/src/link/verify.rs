@@ -5,8 +5,7 @@
 
 use std::sync::Arc;
 
-use proto::authtoken::LINK_CA_COMMON_NAME;
-use proto::version::ALPN_AGENT;
+use proto::version::{ALPN_AGENT, LINK_CA_COMMON_NAME};
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore};
