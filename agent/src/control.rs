@@ -7,11 +7,9 @@ use proto::bind::BindRequest;
 use proto::codec;
 use proto::control::AgentControl;
 use proto::control::agent::{Config, Event};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-
-use crate::link::LinkStream;
 
 /// What the agent wants of the control stream.
 #[derive(Debug)]
@@ -25,7 +23,8 @@ pub(crate) enum Command {
 ///
 /// The last event is `Closed` unless the link ended without one.
 pub(crate) async fn drive(
-    stream: LinkStream,
+    mut receive: impl AsyncRead + Unpin,
+    send: impl AsyncWrite + Unpin,
     config: Config,
     mut commands: mpsc::Receiver<Command>,
     events: mpsc::Sender<Event>,
@@ -33,7 +32,7 @@ pub(crate) async fn drive(
     let opened = Instant::now();
     let machine = AgentControl::new(Duration::ZERO, config);
     let mut driver = Driver {
-        stream,
+        send,
         machine,
         events,
     };
@@ -47,7 +46,7 @@ pub(crate) async fn drive(
             }
         };
         tokio::select! {
-            read = driver.stream.receive.read_buf(&mut buffer) => match read {
+            read = receive.read_buf(&mut buffer) => match read {
                 Ok(read) if read > 0 => {
                     if driver.take_frames(opened, &mut buffer).await.is_none() {
                         return;
@@ -63,16 +62,16 @@ pub(crate) async fn drive(
         }
     }
     // The close frame must arrive: end the stream well. It fails only when the link has gone.
-    let _ = driver.stream.send.shutdown().await;
+    let _ = driver.send.shutdown().await;
 }
 
-struct Driver {
-    stream: LinkStream,
+struct Driver<S> {
+    send: S,
     machine: AgentControl,
     events: mpsc::Sender<Event>,
 }
 
-impl Driver {
+impl<S: AsyncWrite + Unpin> Driver<S> {
     /// Hands out what the machine has; `None` when nobody is there to take it.
     async fn drain(&mut self) -> Option<()> {
         let mut bytes = BytesMut::new();
@@ -83,7 +82,7 @@ impl Driver {
                 return None;
             }
         }
-        let write = self.stream.send.write_all(&bytes);
+        let write = self.send.write_all(&bytes);
         tokio::time::timeout(WRITE_WITHIN, write).await.ok()?.ok()?;
         while let Some(event) = self.machine.poll_event() {
             self.events.send(event).await.ok()?;

@@ -19,8 +19,21 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use crate::link::{LinkReceive, LinkSend, LinkStream};
 use crate::upstream::{DialError, Watched};
+
+/// The reading half of a stream, as forwarding sees it. Dropped before its end was read, it tells the
+/// edge to stop.
+pub(crate) trait FromEdge: AsyncRead + Unpin + Send {
+    /// Resolves when the edge has reset the stream though nobody reads; pending after a good end.
+    /// Dropping the future loses nothing.
+    fn reset(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+/// The writing half. Only a shutdown ends it well; dropped without one, it resets.
+pub(crate) trait ToEdge: AsyncWrite + Unpin + Send {
+    /// Resolves when the edge wants no more; pending after a good end that it has received.
+    fn stopped(&self) -> impl Future<Output = ()> + Send + 'static;
+}
 
 /// Which upstream an endpoint of this tunnel stands for. Filled as binds are answered.
 #[derive(Clone, Debug)]
@@ -64,34 +77,38 @@ impl Routes {
 ///
 /// # Errors
 /// [`Broken`] when it was refused or did not end well on both sides.
-pub(crate) async fn forward(mut stream: LinkStream, routes: &Routes) -> Result<(), Broken> {
+pub(crate) async fn forward(
+    mut receive: impl FromEdge,
+    mut send: impl ToEdge,
+    routes: &Routes,
+) -> Result<(), Broken> {
     let mut early = BytesMut::with_capacity(HEAD_BYTES_MAX);
-    let head = read_head(&mut stream.receive, &mut early).await?;
+    let head = read_head(&mut receive, &mut early).await?;
     match head.kind {
-        StreamKind::Probe => echo(stream, &early).await,
+        StreamKind::Probe => echo(receive, send, &early).await,
         StreamKind::Http if head.proxy.is_some() => {
             let message = "this agent does not speak the PROXY protocol";
-            refuse(stream, Code::StreamRefused, message).await?;
+            refuse(send, Code::StreamRefused, message).await?;
             Err(Broken::Refused(Code::StreamRefused))
         }
         StreamKind::Http => {
             let Some(watched) = routes.find(head.endpoint).await else {
                 let message = "this agent does not serve the endpoint";
-                refuse(stream, Code::StreamRefused, message).await?;
+                refuse(send, Code::StreamRefused, message).await?;
                 return Err(Broken::Refused(Code::StreamRefused));
             };
             let dialled = tokio::select! {
                 dialled = watched.dial() => dialled,
-                () = stream.send.stopped() => return Err(Broken::Edge(gone())),
+                () = send.stopped() => return Err(Broken::Edge(gone())),
             };
             match dialled {
                 Ok(upstream) => {
                     let accept = Ack::Accept.encode();
-                    stream.send.write_all(&accept).await.map_err(Broken::Edge)?;
-                    carry(stream, &early, upstream).await
+                    send.write_all(&accept).await.map_err(Broken::Edge)?;
+                    carry(receive, send, &early, upstream).await
                 }
                 Err(error) => {
-                    refuse(stream, error.code(), &error.to_string()).await?;
+                    refuse(send, error.code(), &error.to_string()).await?;
                     Err(Broken::Dial(error))
                 }
             }
@@ -100,7 +117,7 @@ pub(crate) async fn forward(mut stream: LinkStream, routes: &Routes) -> Result<(
 }
 
 async fn read_head(
-    receive: &mut LinkReceive,
+    receive: &mut impl FromEdge,
     early: &mut BytesMut,
 ) -> Result<StreamHead, Broken> {
     let read = async {
@@ -118,42 +135,51 @@ async fn read_head(
 }
 
 /// Says why there will be no stream, and ends this side well so that it is heard.
-async fn refuse(mut stream: LinkStream, code: Code, message: &str) -> Result<(), Broken> {
+async fn refuse(mut send: impl ToEdge, code: Code, message: &str) -> Result<(), Broken> {
     let message = message.to_owned();
     let ack = Ack::Refuse { code, message }.encode();
-    stream.send.write_all(&ack).await.map_err(Broken::Edge)?;
-    stream.send.shutdown().await.map_err(Broken::Edge)
+    send.write_all(&ack).await.map_err(Broken::Edge)?;
+    send.shutdown().await.map_err(Broken::Edge)
 }
 
 /// A probe: proves the path by sending back what comes, within a bound.
-async fn echo(mut stream: LinkStream, early: &[u8]) -> Result<(), Broken> {
+async fn echo(
+    receive: impl FromEdge,
+    mut send: impl ToEdge,
+    early: &[u8],
+) -> Result<(), Broken> {
     let accept = Ack::Accept.encode();
-    stream.send.write_all(&accept).await.map_err(Broken::Edge)?;
-    let mut bounded = stream.receive.take(PROBE_BYTES_MAX);
-    let copied = copy(early, &mut bounded, &mut stream.send);
+    send.write_all(&accept).await.map_err(Broken::Edge)?;
+    let mut bounded = receive.take(PROBE_BYTES_MAX);
+    let copied = copy(early, &mut bounded, &mut send);
     let copied = tokio::time::timeout(PROBE_WITHIN, copied).await;
     copied
         .map_err(|_| Broken::Edge(io::ErrorKind::TimedOut.into()))?
         .map_err(|(Side::Read | Side::Write, error)| Broken::Edge(error))?;
-    stream.send.shutdown().await.map_err(Broken::Edge)
+    send.shutdown().await.map_err(Broken::Edge)
 }
 
 /// Copies both ways until both ended well or one broke.
-async fn carry(stream: LinkStream, early: &[u8], mut upstream: TcpStream) -> Result<(), Broken> {
+async fn carry(
+    receive: impl FromEdge,
+    send: impl ToEdge,
+    early: &[u8],
+    mut upstream: TcpStream,
+) -> Result<(), Broken> {
     // From here on the socket closes with a reset, even if this task is aborted or panics. A good end
     // takes it back. Where the system refuses, the close is a plain one.
     let _ = SockRef::from(&upstream).set_linger(Some(Duration::ZERO));
-    copy_both(stream, early, &mut upstream).await?;
+    copy_both(receive, send, early, &mut upstream).await?;
     let _ = SockRef::from(&upstream).set_linger(None);
     Ok(())
 }
 
 async fn copy_both(
-    stream: LinkStream,
+    receive: impl FromEdge,
+    mut send: impl ToEdge,
     early: &[u8],
     upstream: &mut TcpStream,
 ) -> Result<(), Broken> {
-    let LinkStream { receive, mut send } = stream;
     let (mut from_upstream, mut to_upstream) = upstream.split();
     let given_up = send.stopped();
     // After a reset the kernel may report the end of the upstream's bytes as a good one: whoever saw
@@ -191,7 +217,7 @@ async fn copy_both(
 /// As [`copy`], but hears a reset even while the upstream does not read.
 async fn copy_towards_upstream(
     early: &[u8],
-    mut receive: LinkReceive,
+    mut receive: impl FromEdge,
     to_upstream: &mut (impl AsyncWrite + Unpin),
 ) -> Result<(), (Side, io::Error)> {
     let mut buffer = Vec::with_capacity(COPY_BYTES);
@@ -247,6 +273,3 @@ const PROBE_WITHIN: Duration = Duration::from_secs(10);
 const PROBE_BYTES_MAX: u64 = 64 * 1024;
 /// Two such buffers for each open stream.
 const COPY_BYTES: usize = 16 * 1024;
-
-#[cfg(test)]
-mod tests;

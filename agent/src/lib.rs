@@ -1,10 +1,11 @@
 //! The agent: runs beside a local app, connects out to an edge, and moves bytes between them.
 //!
-//! Floors, bottom up: `addrs`, `upstream`, `backoff`, `instance`, `config` · `link`, `control`,
-//! `forward`, `status` · `agent` (the loop: connect, serve, back off) · `cli`.
+//! Floors, bottom up: `addrs`, `private_file` · `upstream`, `backoff`, `instance`, `config` · `link`,
+//! `control`, `forward`, `status` · `agent` (the loop: connect, serve, back off) · `cli`.
 
 mod addrs;
 mod backoff;
+mod config;
 mod control;
 mod forward;
 mod instance;
