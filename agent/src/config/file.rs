@@ -57,32 +57,54 @@ pub(super) fn read(text: &str) -> Result<FileConfig, Wrong> {
                 let keys = map(value, "agent")?;
                 config.layout.agent_first = keys.first().map(|(key, _)| key.place);
                 for (key, value) in keys {
-                    agent_key(&mut config, key, value, "agent")?;
+                    agent_key(&mut config, &key, value, "agent")?;
                 }
             }
             "endpoints" if !config.layout.is_v2 => {
                 for item in list(value, "endpoints")? {
-                    config.endpoints.push(endpoint_v3(item)?);
+                    let place = item.place;
+                    let endpoint = endpoint_v3(item)?;
+                    add(&mut config.endpoints, endpoint, place)?;
                 }
             }
             "tunnels" => {
                 for (name, tunnel) in map(value, "tunnels")? {
-                    config.endpoints.push(tunnel_v2(name, tunnel)?);
+                    let place = name.place;
+                    let endpoint = tunnel_v2(name, tunnel)?;
+                    add(&mut config.endpoints, endpoint, place)?;
                 }
             }
-            _ if config.layout.is_v2 => agent_key(&mut config, key, value, "version 2")?,
+            _ if config.layout.is_v2 => agent_key(&mut config, &key, value, "version 2")?,
             other => {
                 let why = if AGENT_KEYS.contains(&other) || AGENT_IGNORED.contains(&other) {
                     format!("{other:?} belongs under agent: in version 3")
                 } else {
-                    unknown(other, "the file", &["version", "agent", "endpoints", "tunnels"])
+                    unknown(
+                        other,
+                        "the file",
+                        &["version", "agent", "endpoints", "tunnels"],
+                    )
                 };
                 return Err(Wrong::at(key.place, why));
             }
         }
     }
-    check_names(&config.endpoints)?;
     Ok(config)
+}
+
+/// Names are what `start` is told, so each is given once.
+fn add(
+    endpoints: &mut Vec<EndpointConfig>,
+    endpoint: EndpointConfig,
+    place: Place,
+) -> Result<(), Wrong> {
+    if endpoints.iter().any(|other| other.name == endpoint.name) {
+        let name = endpoint.name.unwrap_or_default();
+        let why = format!("the name {name:?} is given to two endpoints");
+        return Err(Wrong::at(place, why));
+    }
+    endpoints.push(endpoint);
+    Ok(())
 }
 
 fn is_v2(entries: &Entries) -> Result<bool, Wrong> {
@@ -93,7 +115,7 @@ fn is_v2(entries: &Entries) -> Result<bool, Wrong> {
     match &version.value {
         Node::Scalar(text) if text == "3" => Ok(false),
         Node::Scalar(text) if text == "2" => Ok(true),
-        _ => Err(Wrong::at(
+        Node::Null | Node::Scalar(_) | Node::List(_) | Node::Map(_) => Err(Wrong::at(
             version.place,
             "this agent reads versions 2 and 3".to_owned(),
         )),
@@ -102,7 +124,7 @@ fn is_v2(entries: &Entries) -> Result<bool, Wrong> {
 
 fn agent_key(
     config: &mut FileConfig,
-    key: Placed<String>,
+    key: &Placed<String>,
     value: Placed<Node>,
     section: &str,
 ) -> Result<(), Wrong> {
@@ -116,7 +138,7 @@ fn agent_key(
         "connect_url" | "server_addr" => {
             let urls = match value.value {
                 Node::List(items) => items,
-                _ => vec![value],
+                Node::Null | Node::Scalar(_) | Node::Map(_) => vec![value],
             };
             for url in urls {
                 let url = scalar(url, &key.value)?;
@@ -179,7 +201,10 @@ fn endpoint_v3(item: Placed<Node>) -> Result<EndpointConfig, Wrong> {
                 return Err(Wrong::at(key.place, not_yet(other)));
             }
             other => {
-                return Err(Wrong::at(key.place, unknown(other, "an endpoint", ENDPOINT_KEYS)));
+                return Err(Wrong::at(
+                    key.place,
+                    unknown(other, "an endpoint", ENDPOINT_KEYS),
+                ));
             }
         }
     }
@@ -216,7 +241,10 @@ fn tunnel_v2(name: Placed<String>, tunnel: Placed<Node>) -> Result<EndpointConfi
                 return Err(Wrong::at(key.place, not_yet(other)));
             }
             other => {
-                return Err(Wrong::at(key.place, unknown(other, "a tunnel", TUNNEL_KEYS)));
+                return Err(Wrong::at(
+                    key.place,
+                    unknown(other, "a tunnel", TUNNEL_KEYS),
+                ));
             }
         }
     }
@@ -268,26 +296,12 @@ impl Draft {
         Ok(EndpointConfig {
             name: self.name,
             upstream: upstream.value,
-            place: Some(upstream.place),
+            place: Some(upstream.place.to_string()),
             url: self.url,
             pooling: self.pooling,
             login: self.login,
         })
     }
-}
-
-fn check_names(endpoints: &[EndpointConfig]) -> Result<(), Wrong> {
-    for (at, endpoint) in endpoints.iter().enumerate() {
-        let earlier = endpoints.iter().take(at);
-        if earlier.into_iter().any(|other| other.name == endpoint.name) {
-            let name = endpoint.name.as_deref().unwrap_or_default();
-            return Err(Wrong::at(
-                endpoint.place.unwrap_or_default(),
-                format!("the name {name:?} is given to two endpoints"),
-            ));
-        }
-    }
-    Ok(())
 }
 
 impl Wrong {
@@ -343,7 +357,7 @@ fn boolean(node: &Placed<Node>, what: &str) -> Result<bool, Wrong> {
     match &node.value {
         Node::Scalar(text) if text == "true" => Ok(true),
         Node::Scalar(text) if text == "false" => Ok(false),
-        _ => Err(Wrong::at(
+        Node::Null | Node::Scalar(_) | Node::List(_) | Node::Map(_) => Err(Wrong::at(
             node.place,
             format!("{what} must be true or false"),
         )),
@@ -383,7 +397,13 @@ fn unknown(key: &str, section: &str, known: &[&str]) -> String {
     )
 }
 
-const AGENT_KEYS: &[&str] = &["authtoken", "connect_url", "connect_cas", "server_addr", "root_cas"];
+const AGENT_KEYS: &[&str] = &[
+    "authtoken",
+    "connect_url",
+    "connect_cas",
+    "server_addr",
+    "root_cas",
+];
 /// They concern the screen, the log, updates or ngrok's service, and change nothing that is served.
 const AGENT_IGNORED: &[&str] = &[
     "api_key",
@@ -416,7 +436,14 @@ const AGENT_NOT_YET: &[&str] = &[
     "socks5_proxy",
 ];
 const ENDPOINT_KEYS: &[&str] = &["name", "url", "upstream", "pooling_enabled", "oauth"];
-const TUNNEL_KEYS: &[&str] = &["proto", "addr", "domain", "subdomain", "pooling_enabled", "oauth"];
+const TUNNEL_KEYS: &[&str] = &[
+    "proto",
+    "addr",
+    "domain",
+    "subdomain",
+    "pooling_enabled",
+    "oauth",
+];
 const ENDPOINT_NOT_YET: &[&str] = &[
     "agent_tls_termination",
     "basic_auth",
