@@ -155,6 +155,7 @@ impl Edge {
             edge: edge_id,
             clock,
             shutdown: shutdown.clone(),
+            deciding: Arc::default(),
         };
         let ready = ready::Ready::new(&site, bound.address, &settings.data_dir, ca_file);
         let ingress = Arc::new(Ingress {
