@@ -13,7 +13,7 @@ use futures_util::stream::FuturesUnordered;
 use proto::bind::BindRequest;
 use proto::code::Code;
 use proto::codec;
-use proto::control::edge::{Answer, EdgeControl, Event};
+use proto::control::edge::{Answer, Config, EdgeControl, Event};
 use proto::id::{AuthtokenId, EndpointId, InstanceId};
 use proto::limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -40,8 +40,12 @@ pub(super) async fn serve(tunnels: Tunnels, link: Link) {
     };
     let (from, to) = tokio::io::split(control);
     let opened = tunnels.clock.monotonic();
-    let version = env!("CARGO_PKG_VERSION").to_owned();
-    let machine = EdgeControl::new(Duration::ZERO, tunnels.edge, version);
+    let config = Config {
+        edge: tunnels.edge,
+        edge_version: env!("CARGO_PKG_VERSION").to_owned(),
+        edges: Vec::new(),
+    };
+    let machine = EdgeControl::new(Duration::ZERO, config);
     let driver = Driver {
         tunnels,
         link,
@@ -100,15 +104,15 @@ impl Driver {
                 biased;
                 () = self.link.closed() => break None,
                 code = ordered(tunnel.as_deref()) => {
-                    self.machine.close(self.now(), code, code.meaning().to_owned(), false);
+                    self.machine.close(self.now(), code, code.meaning(), false);
                 }
                 () = shutdown.begun(), if !draining => {
                     draining = true;
-                    self.machine.drain(self.now(), Vec::new());
+                    self.machine.drain(self.now(), &[]);
                 }
                 () = quiet(tunnel.as_deref()), if draining => {
                     let code = Code::EdgeDraining;
-                    self.machine.close(self.now(), code, code.meaning().to_owned(), true);
+                    self.machine.close(self.now(), code, code.meaning(), true);
                 }
                 Some(outcome) = self.outcomes.next(), if !self.outcomes.is_empty() => self.settle(outcome),
                 read = self.from.read_buf(&mut self.received) => match read {
@@ -127,7 +131,9 @@ impl Driver {
         loop {
             let mut out = BytesMut::new();
             while let Some(frame) = self.machine.poll_frame() {
-                codec::encode(&frame, &mut out);
+                if let Err(error) = codec::encode(&frame, &mut out) {
+                    tracing::error!(error = &error as &dyn std::error::Error, "frame not sent");
+                }
             }
             if !out.is_empty() {
                 let written =
@@ -143,18 +149,18 @@ impl Driver {
                     instance,
                     agent_version,
                     os,
+                    ..
                 } => {
                     let asked = authenticate(
                         self.tunnels.clone(),
                         self.link.clone(),
                         id,
-                        secret::sha256(secret.expose().as_bytes()),
+                        secret::sha256(secret.expose()),
                         instance,
                         (agent_version, os),
                     );
-                    self.outcomes.push(Box::pin(async move {
-                        Outcome::Authenticated(asked.await)
-                    }));
+                    self.outcomes
+                        .push(Box::pin(async move { Outcome::Authenticated(asked.await) }));
                 }
                 Event::Bind(request) => self.bind(request),
                 Event::Unbind { endpoint } => self.unbind(endpoint),
@@ -176,9 +182,8 @@ impl Driver {
                 Ok(Some(frame)) => self.machine.handle_frame(now, frame),
                 Ok(None) => return,
                 Err(error) => {
-                    let message = error.to_string();
-                    self.machine
-                        .close(now, Code::ControlViolation, message, false);
+                    let error = self.machine.reject(error);
+                    tracing::debug!(error = &error as &dyn std::error::Error, "frame refused");
                     return;
                 }
             };
@@ -270,8 +275,7 @@ impl Driver {
                 if is_current {
                     self.bound.remove(&endpoint);
                     let code = Code::GenerationSuperseded;
-                    self.machine
-                        .unbind(now, endpoint, code, code.meaning().to_owned());
+                    self.machine.unbind(now, endpoint, code, code.meaning());
                 }
             }
         }
@@ -293,14 +297,13 @@ impl Driver {
     }
 
     fn tunnel(&self) -> Option<Arc<Tunnel>> {
-        self.joined.as_ref().map(|joined| Arc::clone(&joined.tunnel))
+        self.joined
+            .as_ref()
+            .map(|joined| Arc::clone(&joined.tunnel))
     }
 
     fn now(&self) -> Duration {
-        self.tunnels
-            .clock
-            .monotonic()
-            .duration_since(self.opened)
+        self.tunnels.clock.monotonic().duration_since(self.opened)
     }
 }
 
@@ -388,10 +391,7 @@ async fn bind(
     let granted = tunnels
         .binder
         .claim(asker, &request, |held, wanted| {
-            tunnels
-                .registry
-                .check(held.id, &binding)
-                .map_err(refused)?;
+            tunnels.registry.check(held.id, &binding).map_err(refused)?;
             let others = tunnels.registry.others_serve(held.id, tunnel.instance);
             if others && held.access != *wanted {
                 let message =

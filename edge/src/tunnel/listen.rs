@@ -46,7 +46,8 @@ impl Tunnels {
             };
             let Some(connecting) = connecting else { break };
             let tunnels = self.clone();
-            self.shutdown.spawn(async move { tunnels.establish(connecting).await });
+            self.shutdown
+                .spawn(async move { tunnels.establish(connecting).await });
         }
         self.listener.stop_accepting();
     }

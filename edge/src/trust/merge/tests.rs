@@ -65,7 +65,13 @@ fn merge_is_forward_only() {
         for learnt in &states {
             let mut state = from.clone();
             let moved = merge(&mut state, learnt.clone());
-            assert_eq!(moved, rank(learnt) > rank(from), "{} + {}", name(from), name(learnt));
+            assert_eq!(
+                moved,
+                rank(learnt) > rank(from),
+                "{} + {}",
+                name(from),
+                name(learnt)
+            );
             let expected = if moved { learnt } else { from };
             assert_eq!(name(&state), name(expected));
         }
@@ -86,7 +92,11 @@ fn marks_compare_by_scope_and_revision() {
     };
     for (revision, ends) in [(9, false), (10, true), (11, true)] {
         for scope in scopes(1).into_iter().chain([Scope::All]) {
-            assert_eq!(ends_record(&held, &scope, Revision(revision)), ends, "{scope:?}");
+            assert_eq!(
+                ends_record(&held, &scope, Revision(revision)),
+                ends,
+                "{scope:?}"
+            );
         }
         for scope in scopes(2) {
             assert!(!ends_record(&held, &scope, Revision(revision)), "{scope:?}");
