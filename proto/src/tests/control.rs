@@ -407,6 +407,16 @@ fn permanent_codes_are_never_retried() {
     }
 }
 
+/// The page for people has the same list.
+#[test]
+fn permanent_codes_are_documented() {
+    let page = include_str!("../../../docs/protocol.md");
+    let row = |code: &Code| std::format!("| `{code}` | `{}` |", code.name());
+    for code in Code::ALL {
+        assert_eq!(page.contains(&row(code)), code.is_permanent(), "{code}");
+    }
+}
+
 /// Drain sends a stranger away, moves a served agent once, and says nothing to one that is gone.
 #[test]
 fn drain_in_every_state() {
