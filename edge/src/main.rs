@@ -8,6 +8,7 @@
 mod auth;
 mod cert;
 mod clock;
+mod config;
 mod context;
 mod idp;
 mod ingress;
