@@ -5,6 +5,7 @@
 //! `policy trust` · `model clock secret shutdown` · the crate `proto`.
 #![expect(dead_code, reason = "parts are being joined")]
 
+mod admin;
 mod auth;
 mod cert;
 mod clock;
