@@ -5,9 +5,11 @@
 //! `policy trust` · `model clock secret shutdown` · the crate `proto`.
 #![expect(dead_code, reason = "parts are being joined")]
 
+mod admin;
 mod auth;
 mod cert;
 mod clock;
+mod config;
 mod context;
 mod idp;
 mod ingress;
