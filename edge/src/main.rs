@@ -11,15 +11,18 @@ mod cert;
 mod clock;
 mod config;
 mod context;
+mod follow;
 mod idp;
 mod ingress;
 mod model;
 mod policy;
 mod route;
 mod secret;
+mod server;
 mod session;
 mod shutdown;
 mod store;
+mod telemetry;
 mod trust;
 mod tunnel;
 
