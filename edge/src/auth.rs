@@ -3,7 +3,7 @@
 //! Plain `http` values in, plain values out: no sockets, no HTML (that is `ingress::respond`), no rule
 //! of its own (that is `policy`). Reading order: `authorize` and `permit` for the data path; `flow`,
 //! then `login`, `callback`, `handover`, `logout` for the way in and out; `cookie`, `binding`,
-//! `target`, `query`, `fetch`, `seal` and `assertion` are what they are made of.
+//! `once`, `target`, `query`, `fetch`, `seal`, `pace` and `assertion` are what they are made of.
 
 mod assertion;
 mod authorize;
@@ -15,6 +15,8 @@ mod flow;
 mod handover;
 mod login;
 mod logout;
+mod once;
+mod pace;
 mod paths;
 pub(crate) mod permit;
 mod query;
@@ -60,6 +62,8 @@ pub(crate) struct Auth {
     fresh: Fresh,
     cookies: cookie::Cookies,
     seals: seal::Seals,
+    codes: once::Codes,
+    pace: pace::Pace,
     assertions: assertion::Assertions,
 }
 
@@ -89,6 +93,8 @@ impl Auth {
         Self {
             cookies: cookie::Cookies::new(current, previous),
             seals: seal::Seals::new(current, previous),
+            codes: once::Codes::new(current, previous),
+            pace: pace::Pace::new(),
             assertions: assertion::Assertions::new(current, previous),
             store: parts.store,
             live: parts.live,
@@ -132,15 +138,16 @@ impl fmt::Debug for Auth {
 
 /// What a person is told when the store did not do it. The cause goes to the log, here.
 fn store_code(error: &StoreError) -> Code {
+    let code = match error {
+        StoreError::RevokedMeanwhile => return Code::SessionRevoked,
+        StoreError::Full(_) => Code::StoreFull,
+        StoreError::Unavailable(_)
+        | StoreError::NewerSchema { .. }
+        | StoreError::Unreadable { .. } => Code::StoreUnavailable,
+    };
     tracing::warn!(
         error = error as &dyn std::error::Error,
         "store not usable for a login or session"
     );
-    match error {
-        StoreError::Full(_) => Code::StoreFull,
-        StoreError::RevokedMeanwhile => Code::SessionRevoked,
-        StoreError::Unavailable(_)
-        | StoreError::NewerSchema { .. }
-        | StoreError::Unreadable { .. } => Code::StoreUnavailable,
-    }
+    code
 }

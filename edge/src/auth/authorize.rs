@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::{HeaderMap, request};
+use http::{HeaderMap, Method, request};
 use jiff::{SignedDuration, Timestamp};
 use proto::code::Code;
 
@@ -63,7 +63,7 @@ impl Auth {
             return Verdict::Allow(Permit::new(endpoint, watch, None, self.clock));
         };
         if fetch::is_cross_site(parts, &self.origin(&endpoint)) {
-            return Verdict::Login(self.refuse(&endpoint, Code::CrossSiteRefused));
+            return Verdict::Login(self.refuse_cross_site(&endpoint, parts));
         }
         let present = match self.present(&endpoint, &parts.headers).await {
             Ok(present) => present,
@@ -74,14 +74,10 @@ impl Auth {
             // The endpoint has another provider now: whoever it knew is a stranger.
             return Verdict::Login(self.ask_to_log_in(&endpoint, parts, Absent::Anonymous));
         }
-        match evaluate(rule, &present.session.claims) {
-            Decision::Allow => {}
-            Decision::NotAllowed => {
-                return Verdict::Login(self.not_let_in(&endpoint, Code::NotAllowed).into());
-            }
-            Decision::EmailUnverified => {
-                return Verdict::Login(self.not_let_in(&endpoint, Code::EmailUnverified).into());
-            }
+        let decision = evaluate(rule, &present.session.claims);
+        if let Some(code) = refusal(decision) {
+            let target = self.target_of(&endpoint, parts);
+            return Verdict::Login(self.not_let_in(&endpoint, &target, code).into());
         }
         let Present { session, watcher } = present;
         watcher.touch(self.clock.now());
@@ -136,49 +132,60 @@ impl Auth {
     /// the address where a person can. Whoever was thrown out, or left, sees a page with a button
     /// first: a revoke that undoes itself in a second is none.
     fn ask_to_log_in(&self, endpoint: &Endpoint, parts: &request::Parts, absent: Absent) -> Reply {
-        let (code, is_over) = match absent {
-            Absent::Ended(CutReason::Revoked | CutReason::LoggedOut) => {
-                (Code::SessionRevoked, true)
-            }
-            Absent::Ended(CutReason::Expired | CutReason::Idle) => (Code::SessionExpired, false),
-            Absent::Ended(_) | Absent::Anonymous | Absent::Unknown(_) => {
-                (Code::LoginRequired, false)
-            }
-        };
-        let asked = parts.uri.path_and_query();
-        let target = Target::of_request(asked, &self.origin(endpoint));
-        if is_over {
-            let url = self.login_url(endpoint, &target, true);
-            return Failure::from(code)
-                .offering(SIGN_IN_AGAIN, url.clone())
-                .with_login_url(url)
-                .into();
-        }
-        if fetch::is_navigation(parts) {
+        let is_over = matches!(
+            absent,
+            Absent::Ended(CutReason::Revoked | CutReason::LoggedOut)
+        );
+        let target = self.target_of(endpoint, parts);
+        if fetch::is_navigation(parts) && !is_over {
             return self
                 .begin(endpoint, &parts.headers, target, false)
                 .unwrap_or_else(Reply::from);
         }
-        // A program's path is no place for a person to arrive at.
-        self.refuse(endpoint, code)
-    }
-
-    fn refuse(&self, endpoint: &Endpoint, code: Code) -> Reply {
-        let url = self.login_url(endpoint, &Target::home(), false);
-        Failure::from(code)
-            .offering(SIGN_IN, url.clone())
+        let label = if is_over { SIGN_IN_AGAIN } else { SIGN_IN };
+        let url = self.login_url(endpoint, &target, is_over);
+        Failure::from(absent.code())
+            .offering(label, url.clone())
             .with_login_url(url)
             .into()
     }
 
+    fn refuse_cross_site(&self, endpoint: &Endpoint, parts: &request::Parts) -> Reply {
+        let url = self.login_url(endpoint, &self.target_of(endpoint, parts), false);
+        Failure::from(Code::CrossSiteRefused)
+            .with_login_url(url)
+            .into()
+    }
+
+    /// Where a login for this request leads: back to it, unless it was more than a look.
+    fn target_of(&self, endpoint: &Endpoint, parts: &request::Parts) -> Target {
+        match parts.method {
+            Method::GET | Method::HEAD => {
+                Target::of_request(parts.uri.path_and_query(), &self.origin(endpoint))
+            }
+            _ => Target::home(),
+        }
+    }
+
     /// Signed in, and the rule says no.
-    pub(super) fn not_let_in(&self, endpoint: &Endpoint, code: Code) -> Failure {
-        let url = self.login_url(endpoint, &Target::home(), true);
+    pub(super) fn not_let_in(&self, endpoint: &Endpoint, target: &Target, code: Code) -> Failure {
+        let url = self.login_url(endpoint, target, true);
         Failure::from(code).offering(SIGN_IN_AS_ANOTHER, url)
     }
 }
 
 impl Absent {
+    /// What a person is told.
+    pub(super) const fn code(self) -> Code {
+        match self {
+            Self::Anonymous => Code::LoginRequired,
+            Self::Ended(CutReason::Revoked | CutReason::LoggedOut) => Code::SessionRevoked,
+            Self::Ended(CutReason::Expired | CutReason::Idle) => Code::SessionExpired,
+            Self::Ended(_) => Code::LoginRequired,
+            Self::Unknown(code) => code,
+        }
+    }
+
     /// Reasons that say something about this edge, not about the session.
     const fn of(reason: CutReason) -> Self {
         match reason {
@@ -193,6 +200,15 @@ impl Absent {
             | CutReason::EndpointRemoved
             | CutReason::AuthtokenRevoked => Self::Ended(reason),
         }
+    }
+}
+
+/// What a person is told whom a rule does not let in.
+pub(super) const fn refusal(decision: Decision) -> Option<Code> {
+    match decision {
+        Decision::Allow => None,
+        Decision::NotAllowed => Some(Code::NotAllowed),
+        Decision::EmailUnverified => Some(Code::EmailUnverified),
     }
 }
 

@@ -5,18 +5,17 @@
 use http::request;
 use proto::code::Code;
 
-use crate::auth::authorize::{SIGN_IN, SIGN_IN_AGAIN};
-use crate::auth::flow::{Answer, HAND_OVER_KEPT, Login, after, random_text};
+use crate::auth::authorize::{SIGN_IN, SIGN_IN_AGAIN, refusal};
+use crate::auth::flow::{Answer, HAND_OVER_KEPT, Login, after};
 use crate::auth::login::provider_code;
 use crate::auth::query::Query;
 use crate::auth::reply::{Failure, Reply};
-use crate::auth::seal::Purpose;
 use crate::auth::target::RESERVED;
 use crate::auth::{Auth, binding, store_code};
 use crate::idp::{Expect, Identity};
 use crate::model::endpoint::{Access, Endpoint, LoginRule};
-use crate::policy::{Decision, evaluate};
-use crate::secret::{self, Secret};
+use crate::policy::evaluate;
+use crate::secret::Secret;
 use crate::store::{OnceKind, Person};
 
 impl Auth {
@@ -28,7 +27,8 @@ impl Auth {
     ) -> Result<Reply, Failure> {
         let query = Query::parse(parts.uri.query())?;
         let state = query.find("state").ok_or(Code::LoginUnknown)?;
-        let login = self.recall(state).await?.ok_or(Code::LoginUnknown)?;
+        let login = self.take_once(OnceKind::Login, state).await?;
+        let login: Login = login.ok_or(Code::LoginUnknown)?;
         let is_same_browser = login.bound.holds(login.id, &parts.headers);
         let answer = login.judge(is_same_browser, provider_in_path, self.clock.now())?;
         let Some(route) = self.routes.by_id(login.ticket.endpoint) else {
@@ -52,17 +52,6 @@ impl Auth {
         self.admit(endpoint, rule, &login, &identity).await?;
         let location = self.hand_over(endpoint, login, identity).await?;
         Ok(Reply::redirect(location, vec![unbind]))
-    }
-
-    /// Reads and deletes a login's record in one step.
-    async fn recall(&self, state: &str) -> Result<Option<Login>, Code> {
-        let key = secret::sha256(state.as_bytes());
-        let sealed = self
-            .store
-            .take_once(OnceKind::Login, key, self.clock.now())
-            .await
-            .map_err(|error| store_code(&error))?;
-        Ok(sealed.and_then(|sealed| self.seals.open(Purpose::Login, &key, &sealed)))
     }
 
     /// Asks the record's provider who this is.
@@ -106,12 +95,8 @@ impl Auth {
         login: &Login,
         identity: &Identity,
     ) -> Result<(), Failure> {
-        match evaluate(rule, &identity.claims) {
-            Decision::Allow => {}
-            Decision::NotAllowed => return Err(self.not_let_in(endpoint, Code::NotAllowed)),
-            Decision::EmailUnverified => {
-                return Err(self.not_let_in(endpoint, Code::EmailUnverified));
-            }
+        if let Some(code) = refusal(evaluate(rule, &identity.claims)) {
+            return Err(self.not_let_in(endpoint, &login.ticket.target, code));
         }
         if login.ticket.interactive {
             return Ok(());
@@ -138,15 +123,9 @@ impl Auth {
         identity: Identity,
     ) -> Result<String, Code> {
         let now = self.clock.now();
-        let code = random_text();
-        let key = secret::sha256(code.as_bytes());
-        let sealed = self
-            .seals
-            .seal(Purpose::HandOver, &key, &login.succeed(identity, now))?;
-        self.store
-            .put_once(OnceKind::HandOver, key, sealed, after(now, HAND_OVER_KEPT))
-            .await
-            .map_err(|error| store_code(&error))?;
+        let over = login.succeed(identity, now);
+        let until = after(now, HAND_OVER_KEPT);
+        let code = self.put_once(OnceKind::HandOver, &over, until).await?;
         Ok(format!(
             "{}{RESERVED}/callback?code={code}",
             self.origin(endpoint)

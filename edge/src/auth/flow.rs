@@ -198,8 +198,8 @@ impl HandOver {
     }
 }
 
-/// 256 random bits as text: a state, a nonce, a code, a PKCE verifier (RFC 7636 §4.1).
-pub(super) fn random_text() -> String {
+/// 256 random bits as text: a nonce, a PKCE verifier (RFC 7636 §4.1).
+fn random_text() -> String {
     URL_SAFE_NO_PAD.encode(secret::random::<32>())
 }
 
@@ -217,7 +217,7 @@ const TICKET_WITHIN: Duration = Duration::from_mins(5);
 pub(super) const LOGIN_WITHIN: Duration = Duration::from_mins(10);
 /// How long a login's record and its binding on the auth host stay: an answer that comes too late is
 /// then recognised and sent on, instead of ending at an error.
-pub(super) const LOGIN_KEPT: Duration = Duration::from_hours(1);
+pub(super) const LOGIN_KEPT: Duration = Duration::from_mins(30);
 /// From the auth host's redirect to the endpoint: one hop.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(30);
 /// As with `LOGIN_KEPT`.

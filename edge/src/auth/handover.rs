@@ -9,16 +9,15 @@ use http::{HeaderMap, request};
 use proto::code::Code;
 use proto::id::SessionId;
 
-use crate::auth::authorize::{Absent, SIGN_IN, SIGN_IN_AGAIN};
+use crate::auth::authorize::{Absent, SIGN_IN, SIGN_IN_AGAIN, refusal};
 use crate::auth::flow::{HandOver, after};
 use crate::auth::query::Query;
 use crate::auth::reply::{Failure, Reply};
-use crate::auth::seal::Purpose;
 use crate::auth::target::Target;
 use crate::auth::{Auth, binding, cookie, store_code};
 use crate::model::endpoint::{Access, Endpoint, LoginRule};
 use crate::model::session::{Browser, Session};
-use crate::policy::{Decision, evaluate};
+use crate::policy::evaluate;
 use crate::secret::{self, Secret};
 use crate::store::{NewSession, OnceKind, StoreError};
 
@@ -40,7 +39,8 @@ impl Auth {
         };
         let home = || self.login_url(endpoint, &Target::home(), false);
         let invalid = || Failure::from(Code::HandOverInvalid).offering(SIGN_IN, home());
-        let over = self.spend(code).await?.ok_or_else(invalid)?;
+        let over = self.take_once(OnceKind::HandOver, code).await?;
+        let over: HandOver = over.ok_or_else(invalid)?;
         let is_ours = over.ticket.endpoint == endpoint.id
             && over.ticket.bound.holds(over.ticket.login, &parts.headers);
         if !is_ours {
@@ -52,7 +52,8 @@ impl Auth {
             return Ok(Reply::redirect(location, vec![unbind]));
         }
         if over.is_late(self.clock.now()) {
-            return Err(invalid());
+            let arrives = held.map(|_| Reply::redirect(location, vec![unbind]));
+            return arrives.ok_or_else(invalid);
         }
         let Access::Login(rule) = &endpoint.access else {
             return Ok(Reply::redirect(location, vec![unbind]));
@@ -60,12 +61,8 @@ impl Auth {
         if rule.provider != over.provider {
             return Err(invalid());
         }
-        match evaluate(rule, &over.claims()) {
-            Decision::Allow => {}
-            Decision::NotAllowed => return Err(self.not_let_in(endpoint, Code::NotAllowed)),
-            Decision::EmailUnverified => {
-                return Err(self.not_let_in(endpoint, Code::EmailUnverified));
-            }
+        if let Some(code) = refusal(evaluate(rule, &over.claims())) {
+            return Err(self.not_let_in(endpoint, &over.ticket.target, code));
         }
         let again = self.login_url(endpoint, &over.ticket.target, true);
         let browser = self.browser(&parts.headers, client).await;
@@ -85,17 +82,6 @@ impl Auth {
         let life = Duration::try_from(life).unwrap_or_default();
         let set = cookie::set(cookie::SESSION, value.expose(), life);
         Ok(Reply::redirect(location, vec![set, unbind]))
-    }
-
-    /// Reads and deletes a hand-over in one step.
-    async fn spend(&self, code: &str) -> Result<Option<HandOver>, Code> {
-        let key = secret::sha256(code.as_bytes());
-        let sealed = self
-            .store
-            .take_once(OnceKind::HandOver, key, self.clock.now())
-            .await
-            .map_err(|error| store_code(&error))?;
-        Ok(sealed.and_then(|sealed| self.seals.open(Purpose::HandOver, &key, &sealed)))
     }
 
     /// Makes the session, with an id and a secret that nobody has seen before, and its cookie.

@@ -1,6 +1,8 @@
 //! Beginning a login: on the endpoint's host a ticket and a binding cookie, nothing else; on the auth
 //! host the record, and the way to the provider.
 
+use std::net::IpAddr;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, request};
@@ -8,7 +10,7 @@ use proto::code::Code;
 use url::form_urlencoded;
 
 use crate::auth::authorize::{Absent, SIGN_IN};
-use crate::auth::flow::{BINDING_LIFE, LOGIN_KEPT, Login, Ticket, after, random_text};
+use crate::auth::flow::{BINDING_LIFE, LOGIN_KEPT, Ticket, after};
 use crate::auth::query::Query;
 use crate::auth::reply::{Failure, Reply};
 use crate::auth::seal::Purpose;
@@ -84,7 +86,11 @@ impl Auth {
     }
 
     /// `/login` on the auth host: makes the login's record and sends the browser to the provider.
-    pub(super) async fn login_page(&self, parts: &request::Parts) -> Result<Reply, Failure> {
+    pub(super) async fn login_page(
+        &self,
+        parts: &request::Parts,
+        client: IpAddr,
+    ) -> Result<Reply, Failure> {
         let query = Query::parse(parts.uri.query())?;
         let ticket = query.find("ticket").and_then(|text| self.read_ticket(text));
         let ticket = ticket.ok_or(Code::CallbackMalformed)?;
@@ -97,13 +103,18 @@ impl Auth {
         let begin_anew = self.login_url(endpoint, &ticket.target, ticket.interactive);
         ticket
             .check(now)
-            .map_err(|code| Failure::from(code).offering(SIGN_IN, begin_anew))?;
+            .map_err(|code| Failure::from(code).offering(SIGN_IN, begin_anew.clone()))?;
         let Access::Login(rule) = &endpoint.access else {
             // It wants no login any more.
             let url = ticket.target.url(&self.origin(endpoint));
             return Ok(Reply::redirect(url, Vec::new()));
         };
-        self.send_to_provider(ticket, rule, &parts.headers).await
+        if !self.pace.allows(client) {
+            return Err(Code::TooManyLogins.into());
+        }
+        self.send_to_provider(ticket, rule, &parts.headers)
+            .await
+            .map_err(|code| Failure::from(code).offering(TRY_AGAIN, begin_anew))
     }
 
     async fn send_to_provider(
@@ -111,7 +122,7 @@ impl Auth {
         ticket: Ticket,
         rule: &LoginRule,
         headers: &HeaderMap,
-    ) -> Result<Reply, Failure> {
+    ) -> Result<Reply, Code> {
         let provider = self
             .providers
             .get(&rule.provider)
@@ -128,7 +139,7 @@ impl Auth {
         let (bound, cookies) = binding::bind(id, headers, LOGIN_KEPT);
         let issuer = provider.settings().issuer.clone();
         let login = ticket.begin(id, bound, rule.provider.clone(), issuer, revision, now);
-        let state = random_text();
+        let state = self.codes.make();
         let begin = Begin {
             redirect_uri: &self.redirect_uri(&login.provider),
             state: &state,
@@ -140,17 +151,10 @@ impl Auth {
             .authorize_url(begin)
             .await
             .map_err(|error| provider_code(&login.provider, &error))?;
-        self.remember(&state, &login).await?;
+        let until = after(login.begun, LOGIN_KEPT);
+        self.put_once_under(OnceKind::Login, &state, &login, until)
+            .await?;
         Ok(Reply::redirect(url, cookies))
-    }
-
-    async fn remember(&self, state: &str, login: &Login) -> Result<(), Code> {
-        let key = secret::sha256(state.as_bytes());
-        let sealed = self.seals.seal(Purpose::Login, &key, login)?;
-        self.store
-            .put_once(OnceKind::Login, key, sealed, after(login.begun, LOGIN_KEPT))
-            .await
-            .map_err(|error| store_code(&error))
     }
 
     /// Where a person begins a login by hand.
@@ -185,3 +189,4 @@ pub(super) const AGAIN: &str = "again";
 pub(super) const CALLBACK: &str = "/callback/";
 /// With it the whole address stays within what browsers, proxies and logs carry.
 const TICKET_BYTES_MAX: usize = 4096;
+const TRY_AGAIN: &str = "Try again";

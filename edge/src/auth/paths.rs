@@ -55,12 +55,12 @@ impl Auth {
     }
 
     /// Answers a request for the auth host.
-    pub(crate) async fn auth_host(&self, request: Request<Bytes>, _client: IpAddr) -> Reply {
+    pub(crate) async fn auth_host(&self, request: Request<Bytes>, client: IpAddr) -> Reply {
         let (parts, _) = request.into_parts();
         let path = parts.uri.path();
         let answer = if path == "/login" {
             match allows(&parts, READ) {
-                Ok(()) => self.login_page(&parts).await,
+                Ok(()) => self.login_page(&parts, client).await,
                 Err(refused) => Err(refused),
             }
         } else if let Some(provider) = path.strip_prefix(CALLBACK) {
@@ -83,8 +83,7 @@ impl Auth {
         let code = match self.present(endpoint, &parts.headers).await {
             Ok(present) => return Ok(Reply::json(who(&present.session)?)),
             Err(Absent::Unknown(code)) => return Err(code.into()),
-            Err(Absent::Anonymous) => Code::LoginRequired,
-            Err(Absent::Ended(_)) => Code::SessionRevoked,
+            Err(absent) => absent.code(),
         };
         let url = self.login_url(endpoint, &Target::home(), false);
         Err(Failure::from(code).with_login_url(url))
