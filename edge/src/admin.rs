@@ -108,7 +108,10 @@ pub(crate) struct Admin {
 
 impl Admin {
     pub(crate) fn new(parts: AdminParts) -> Arc<Self> {
-        Arc::new(Self { parts, failures: Failures::new() })
+        Arc::new(Self {
+            parts,
+            failures: Failures::new(),
+        })
     }
 
     /// The API at `https://api.<domain>`.
@@ -128,9 +131,18 @@ impl Admin {
 
     /// Revokes, whether or not the asker waits for the end: a closed connection leaves no receipt
     /// half done. `None` when there is nothing of that name.
-    async fn revoke(&self, scope: Scope, reason: String, delete_user: bool) -> Result<Option<Receipt>, StoreError> {
+    async fn revoke(
+        &self,
+        scope: Scope,
+        reason: String,
+        delete_user: bool,
+    ) -> Result<Option<Receipt>, StoreError> {
         let revocations = self.parts.revocations.clone();
-        let work = async move { revocations.revoke(scope, CutReason::Revoked, reason, delete_user).await };
+        let work = async move {
+            revocations
+                .revoke(scope, CutReason::Revoked, reason, delete_user)
+                .await
+        };
         match tokio::spawn(work).await {
             Ok(outcome) => outcome,
             Err(ended) => Err(StoreError::Unavailable(Box::new(ended))),
@@ -144,7 +156,9 @@ impl Admin {
 
 impl std::fmt::Debug for Admin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Admin").field("site", &self.parts.site).finish_non_exhaustive()
+        f.debug_struct("Admin")
+            .field("site", &self.parts.site)
+            .finish_non_exhaustive()
     }
 }
 

@@ -8,6 +8,7 @@
 mod admin;
 mod auth;
 mod cert;
+mod cli;
 mod clock;
 mod config;
 mod context;

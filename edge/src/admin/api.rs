@@ -28,15 +28,32 @@ pub(super) fn routes() -> Vec<Route> {
         Route::new(Delete, "/app/users/{id}", Needs::ApiKey, users::delete),
         Route::new(Get, "/app/sessions", Needs::ApiKey, sessions::list),
         Route::new(Get, "/app/sessions/{id}", Needs::ApiKey, sessions::one),
-        Route::new(Delete, "/app/sessions/{id}", Needs::ApiKey, sessions::delete),
+        Route::new(
+            Delete,
+            "/app/sessions/{id}",
+            Needs::ApiKey,
+            sessions::delete,
+        ),
         Route::new(Post, "/app/revocations", Needs::ApiKey, revocations::create),
-        Route::new(Get, "/app/receipts/{id}", Needs::ApiKey, revocations::receipt),
+        Route::new(
+            Get,
+            "/app/receipts/{id}",
+            Needs::ApiKey,
+            revocations::receipt,
+        ),
     ]
 }
 
 /// Answers a DELETE as ngrok does, an empty 204, and names the receipt in a header.
-async fn deleted(admin: &Arc<Admin>, scope: Scope, delete_user: bool) -> Result<Response, AdminError> {
-    let receipt = admin.revoke(scope, String::new(), delete_user).await?.ok_or(AdminError::not_found())?;
+async fn deleted(
+    admin: &Arc<Admin>,
+    scope: Scope,
+    delete_user: bool,
+) -> Result<Response, AdminError> {
+    let receipt = admin
+        .revoke(scope, String::new(), delete_user)
+        .await?
+        .ok_or(AdminError::not_found())?;
     let uri = receipt_uri(&admin.parts.site, &receipt);
     let uri = HeaderValue::from_str(&uri).map_err(|_| AdminError::new(Code::Internal))?;
     Ok((StatusCode::NO_CONTENT, [(RECEIPT, uri)]).into_response())
@@ -53,13 +70,19 @@ fn paged<T, K: Kind>(
     let more = found.len() > page.limit;
     found.truncate(page.limit);
     let uri = api_uri(&admin.parts.site, path);
-    let next = found.last().filter(|_| more).map(|last| format!("{uri}?before_id={}&limit={}", id(last), page.limit));
+    let next = found
+        .last()
+        .filter(|_| more)
+        .map(|last| format!("{uri}?before_id={}&limit={}", id(last), page.limit));
     (found, uri, next)
 }
 
 /// Asks for one entry more than the page holds: whether it is there says whether more follow.
 const fn one_more<I: Copy>(page: Page<I>) -> Page<I> {
-    Page { before: page.before, limit: page.limit + 1 }
+    Page {
+        before: page.before,
+        limit: page.limit + 1,
+    }
 }
 
 /// The absolute address of a DELETE's receipt.

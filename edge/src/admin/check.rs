@@ -34,7 +34,10 @@ pub(super) struct CheckedForm(Arc<Vec<(String, String)>>);
 
 impl CheckedForm {
     pub(super) fn value(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -48,9 +51,16 @@ pub(super) async fn api_key(
     if let Err(error) = known_api_key(&admin, key).await {
         return Err(admin.failed(client(&request), error));
     }
-    match request.headers().get(VERSION).map(http::HeaderValue::as_bytes) {
+    match request
+        .headers()
+        .get(VERSION)
+        .map(http::HeaderValue::as_bytes)
+    {
         Some(b"2") => Ok(next.run(request).await),
-        Some(_) => Err(AdminError::because(Code::ApiVersionMissing, "This API speaks version 2 only.")),
+        Some(_) => Err(AdminError::because(
+            Code::ApiVersionMissing,
+            "This API speaks version 2 only.",
+        )),
         None => Err(AdminError::new(Code::ApiVersionMissing)),
     }
 }
@@ -61,13 +71,19 @@ async fn known_api_key(admin: &Admin, text: &str) -> Result<(), AdminError> {
     let good = record.is_some_and(|record| {
         equal(&record.secret_hash, &sha256(secret.expose())) && record.revoked_at.is_none()
     });
-    if good { Ok(()) } else { Err(AdminError::new(Code::ApiKeyInvalid)) }
+    if good {
+        Ok(())
+    } else {
+        Err(AdminError::new(Code::ApiKeyInvalid))
+    }
 }
 
 /// The token of exactly one `Authorization: Bearer …` header.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
-    let (value, None) = (values.next()?, values.next()) else { return None };
+    let (value, None) = (values.next()?, values.next()) else {
+        return None;
+    };
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
     let token = token.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
@@ -80,7 +96,9 @@ pub(super) async fn operator(
     mut request: Request,
     next: Next,
 ) -> Result<Response, AdminError> {
-    let operator = signed_in(&admin, request.headers()).await?.ok_or(AdminError::new(Code::OperatorRequired))?;
+    let operator = signed_in(&admin, request.headers())
+        .await?
+        .ok_or(AdminError::new(Code::OperatorRequired))?;
     if is_unsafe(request.method()) {
         let (parts, body) = request.into_parts();
         let form = form(&params::read(body).await?);
@@ -125,10 +143,19 @@ fn is_unsafe(method: &Method) -> bool {
 
 /// The operator whose cookie this is. A broken, unknown or repeated cookie is nobody's.
 async fn signed_in(admin: &Admin, headers: &HeaderMap) -> Result<Option<Operator>, AdminError> {
-    let Some((id, secret)) = cookie(headers) else { return Ok(None) };
-    let record = admin.parts.store.operator(id, admin.parts.clock.now()).await?;
+    let Some((id, secret)) = cookie(headers) else {
+        return Ok(None);
+    };
+    let record = admin
+        .parts
+        .store
+        .operator(id, admin.parts.clock.now())
+        .await?;
     let known = record.is_some_and(|record| equal(&record.secret_hash, &sha256(secret.expose())));
-    Ok(known.then(|| Operator { id, csrf: csrf_token(&secret) }))
+    Ok(known.then(|| Operator {
+        id,
+        csrf: csrf_token(&secret),
+    }))
 }
 
 /// The parts of the one cookie of our name.
@@ -140,7 +167,9 @@ fn cookie(headers: &HeaderMap) -> Option<(OperatorId, Secret<[u8; 32]>)> {
         .flat_map(|value| value.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
         .filter(|(name, _)| *name == OPERATOR_COOKIE);
-    let ((_, value), None) = (found.next()?, found.next()) else { return None };
+    let ((_, value), None) = (found.next()?, found.next()) else {
+        return None;
+    };
     let (id, secret) = value.split_once('.')?;
     let secret: [u8; 32] = URL_SAFE_NO_PAD.decode(secret).ok()?.try_into().ok()?;
     Some((OperatorId::parse(id).ok()?, Secret::new(secret)))
@@ -160,7 +189,10 @@ fn csrf_token(secret: &Secret<[u8; 32]>) -> String {
 
 /// A form's fields.
 pub(super) fn form(body: &[u8]) -> Vec<(String, String)> {
-    url::form_urlencoded::parse(body).into_owned().take(FORM_FIELDS_MAX).collect()
+    url::form_urlencoded::parse(body)
+        .into_owned()
+        .take(FORM_FIELDS_MAX)
+        .collect()
 }
 
 /// Where a request came from, as far as the door outside has said.

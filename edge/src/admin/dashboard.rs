@@ -16,8 +16,9 @@ use http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_FRAME_OPTIONS};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proto::code::Code;
 
-use super::error::{AdminError, ErrorView};
+use super::error::AdminError;
 use super::routes::{Needs, Route, Verb};
+use super::views::ErrorView;
 
 /// Every route of the dashboard.
 pub(super) fn routes() -> Vec<Route> {
@@ -25,13 +26,33 @@ pub(super) fn routes() -> Vec<Route> {
     vec![
         Route::new(Get, "/", Needs::Operator, users::list),
         Route::new(Get, "/users/{user}", Needs::Operator, users::person),
-        Route::new(Get, "/users/{user}/sessions/{session}", Needs::Operator, users::session),
-        Route::new(Get, "/users/{user}/delete", Needs::Operator, act::confirm_delete),
+        Route::new(
+            Get,
+            "/users/{user}/sessions/{session}",
+            Needs::Operator,
+            users::session,
+        ),
+        Route::new(
+            Get,
+            "/users/{user}/delete",
+            Needs::Operator,
+            act::confirm_delete,
+        ),
         Route::new(Post, "/users/{user}/delete", Needs::Operator, act::delete),
         Route::new(Get, "/users/{user}/end", Needs::Operator, act::confirm_end),
         Route::new(Post, "/users/{user}/end", Needs::Operator, act::end),
-        Route::new(Get, "/users/{user}/sessions/{session}/revoke", Needs::Operator, act::confirm_revoke),
-        Route::new(Post, "/users/{user}/sessions/{session}/revoke", Needs::Operator, act::revoke),
+        Route::new(
+            Get,
+            "/users/{user}/sessions/{session}/revoke",
+            Needs::Operator,
+            act::confirm_revoke,
+        ),
+        Route::new(
+            Post,
+            "/users/{user}/sessions/{session}/revoke",
+            Needs::Operator,
+            act::revoke,
+        ),
         Route::new(Post, "/sign-out", Needs::Operator, sign_in::sign_out),
         Route::new(Get, "/sign-in", Needs::Nobody, sign_in::page),
         Route::new(Post, "/sign-in", Needs::Nobody, sign_in::spend),
@@ -60,7 +81,11 @@ struct ErrorPage<'a> {
 
 pub(super) fn error_page(error: &ErrorView) -> Response {
     let is_signed_out = error.status_code == 401;
-    rendered(&ErrorPage { error, is_signed_out }).unwrap_or_else(|_| axum::Json(error).into_response())
+    rendered(&ErrorPage {
+        error,
+        is_signed_out,
+    })
+    .unwrap_or_else(|_| axum::Json(error).into_response())
 }
 
 /// Renders a page. A template that cannot be rendered is our mistake.

@@ -14,9 +14,9 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use proto::code::{Blame, Code};
 use proto::id::RequestId;
-use serde::{Deserialize, Serialize};
 
 use super::routes::Door;
+use super::views::{Details, ErrorView};
 use super::{Admin, Operation, dashboard, failures};
 use crate::secret;
 use crate::store::StoreError;
@@ -31,14 +31,20 @@ pub(super) struct AdminError {
 
 impl AdminError {
     pub(super) const fn new(code: Code) -> Self {
-        Self { code, message: None }
+        Self {
+            code,
+            message: None,
+        }
     }
 
     /// With a sentence that says what exactly is wrong. Cut short: it may quote what was sent.
     pub(super) fn because(code: Code, message: impl Into<String>) -> Self {
         let message: String = message.into();
         let short = message.chars().take(MESSAGE_CHARS_MAX).collect();
-        Self { code, message: Some(short) }
+        Self {
+            code,
+            message: Some(short),
+        }
     }
 
     pub(super) const fn not_found() -> Self {
@@ -53,7 +59,10 @@ impl AdminError {
 
 impl From<StoreError> for AdminError {
     fn from(error: StoreError) -> Self {
-        tracing::error!(error = &error as &dyn std::error::Error, "admin request not done");
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "admin request not done"
+        );
         Self::new(match error {
             StoreError::Full(_) => Code::StoreFull,
             StoreError::Unavailable(_)
@@ -72,22 +81,6 @@ impl IntoResponse for AdminError {
     }
 }
 
-/// An error's body, as ngrok's clients read it, and our next step.
-#[derive(Debug, Deserialize, Serialize)]
-pub(crate) struct ErrorView {
-    pub(crate) error_code: String,
-    pub(crate) status_code: u16,
-    pub(crate) msg: String,
-    #[serde(default)]
-    pub(crate) next_step: String,
-    pub(crate) details: Details,
-}
-
-#[derive(Debug, Deserialize, Serialize)]
-pub(crate) struct Details {
-    pub(crate) operation_id: String,
-}
-
 /// The outermost layer of a door: gives every answer its id and headers, and errors their body.
 pub(super) async fn finish(
     State((admin, door)): State<(Arc<Admin>, Door)>,
@@ -102,7 +95,9 @@ pub(super) async fn finish(
     let mut response = next.run(request).await;
     // The router's own answers carry no note.
     let note = match response.extensions_mut().remove::<AdminError>() {
-        None if response.status() == StatusCode::METHOD_NOT_ALLOWED => Some(AdminError::new(Code::MethodNotAllowed)),
+        None if response.status() == StatusCode::METHOD_NOT_ALLOWED => {
+            Some(AdminError::new(Code::MethodNotAllowed))
+        }
         note => note,
     };
     if let Some(error) = note {
@@ -113,7 +108,9 @@ pub(super) async fn finish(
     }
     let headers = response.headers_mut();
     door.headers(headers);
-    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers
+        .entry(CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
     if let Ok(value) = HeaderValue::from_str(&operation.to_string()) {
         headers.insert(OPERATION_ID, value.clone());
         headers.insert(REQUEST_ID, value);
@@ -121,20 +118,33 @@ pub(super) async fn finish(
     response
 }
 
-fn written(error: &AdminError, bare: &Response, operation: RequestId, wants_page: bool) -> Response {
+fn written(
+    error: &AdminError,
+    bare: &Response,
+    operation: RequestId,
+    wants_page: bool,
+) -> Response {
     let code = error.code;
     let view = ErrorView {
         error_code: code.to_string(),
         status_code: status(code).as_u16(),
-        msg: error.message.clone().unwrap_or_else(|| code.meaning().to_owned()),
+        msg: error
+            .message
+            .clone()
+            .unwrap_or_else(|| code.meaning().to_owned()),
         next_step: code.next_step().to_owned(),
-        details: Details { operation_id: operation.to_string() },
+        details: Details {
+            operation_id: operation.to_string(),
+        },
     };
     if code.blame() != Blame::Us {
         tracing::debug!(request.id = %operation, %code, "admin request refused");
     }
-    let mut response =
-        if wants_page { dashboard::error_page(&view) } else { axum::Json(&view).into_response() };
+    let mut response = if wants_page {
+        dashboard::error_page(&view)
+    } else {
+        axum::Json(&view).into_response()
+    };
     *response.status_mut() = status(code);
     let headers = response.headers_mut();
     // What the router or the door's check has said stays, apart from the body it had.

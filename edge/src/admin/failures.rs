@@ -17,7 +17,12 @@ pub(super) struct Failures {
 
 impl Failures {
     pub(super) fn new() -> Self {
-        Self { counts: Cache::builder().max_capacity(PREFIXES_MAX).time_to_live(WINDOW).build() }
+        Self {
+            counts: Cache::builder()
+                .max_capacity(PREFIXES_MAX)
+                .time_to_live(WINDOW)
+                .build(),
+        }
     }
 
     /// Notes a failure; true when this prefix had too many in the last minute.

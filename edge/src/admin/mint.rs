@@ -17,7 +17,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 impl Admin {
     /// Makes an authtoken for agents.
-    pub(super) async fn mint_authtoken(&self, description: String) -> Result<FreshCredential, StoreError> {
+    pub(super) async fn mint_authtoken(
+        &self,
+        description: String,
+    ) -> Result<FreshCredential, StoreError> {
         let issuer = &self.parts.issuer;
         let token = Authtoken {
             id: new_id(self.parts.clock.unix_ms()),
@@ -35,11 +38,19 @@ impl Admin {
         };
         let created_at = time(record.created_at);
         self.parts.store.put_authtoken(record).await?;
-        Ok(FreshCredential { id: token.id.to_string(), token: token.to_text(), description, created_at })
+        Ok(FreshCredential {
+            id: token.id.to_string(),
+            token: token.to_text(),
+            description,
+            created_at,
+        })
     }
 
     /// Makes an API key.
-    pub(super) async fn mint_api_key(&self, description: String) -> Result<FreshCredential, StoreError> {
+    pub(super) async fn mint_api_key(
+        &self,
+        description: String,
+    ) -> Result<FreshCredential, StoreError> {
         let secret = TokenSecret::new(random());
         let record = ApiKeyRecord {
             id: new_id(self.parts.clock.unix_ms()),
@@ -50,7 +61,12 @@ impl Admin {
         };
         let (id, created_at) = (record.id, time(record.created_at));
         self.parts.store.put_api_key(record).await?;
-        Ok(FreshCredential { id: id.to_string(), token: api_key_text(id, &secret), description, created_at })
+        Ok(FreshCredential {
+            id: id.to_string(),
+            token: api_key_text(id, &secret),
+            description,
+            created_at,
+        })
     }
 
     /// Makes a link that signs one browser in to the dashboard, once. The code stands in the fragment,
@@ -59,15 +75,28 @@ impl Admin {
         let code = URL_SAFE_NO_PAD.encode(random::<32>());
         let expires_at = self.after(LINK_LIFE);
         let key = sha256(code.as_bytes());
-        self.parts.store.put_once(OnceKind::OperatorLink, key, LINK_VALUE.to_vec(), expires_at).await?;
+        self.parts
+            .store
+            .put_once(OnceKind::OperatorLink, key, LINK_VALUE.to_vec(), expires_at)
+            .await?;
         let dashboard = self.parts.site.url(ReservedHost::Dashboard);
-        Ok(OperatorLink { url: format!("{dashboard}/sign-in#{code}"), expires_at: time(expires_at) })
+        Ok(OperatorLink {
+            url: format!("{dashboard}/sign-in#{code}"),
+            expires_at: time(expires_at),
+        })
     }
 
     /// Spends a link's code; gives the cookie's value when it was good.
-    pub(super) async fn spend_operator_link(&self, code: &str) -> Result<Option<Secret<String>>, StoreError> {
+    pub(super) async fn spend_operator_link(
+        &self,
+        code: &str,
+    ) -> Result<Option<Secret<String>>, StoreError> {
         let now = self.parts.clock.now();
-        let spent = self.parts.store.take_once(OnceKind::OperatorLink, sha256(code.as_bytes()), now).await?;
+        let spent = self
+            .parts
+            .store
+            .take_once(OnceKind::OperatorLink, sha256(code.as_bytes()), now)
+            .await?;
         if spent.is_none() {
             return Ok(None);
         }

@@ -16,7 +16,10 @@ use crate::store::Page;
 /// The page that a query asks for: `limit` (1 to 100; more counts as 100) and `before_id`, which one
 /// client spells `beforeId`. Empty counts as absent, since one client sends keys without values.
 pub(super) fn page<K: Kind>(query: Option<&str>) -> Result<Page<Id<K>>, AdminError> {
-    let mut page = Page { before: None, limit: PAGE_MAX };
+    let mut page = Page {
+        before: None,
+        limit: PAGE_MAX,
+    };
     for (key, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         if value.is_empty() {
             continue;
@@ -25,11 +28,18 @@ pub(super) fn page<K: Kind>(query: Option<&str>) -> Result<Page<Id<K>>, AdminErr
             "limit" => {
                 page.limit = match value.parse::<usize>() {
                     Ok(limit) if limit > 0 => limit.min(PAGE_MAX),
-                    Ok(_) | Err(_) => return Err(invalid(format!("limit must be 1 to {PAGE_MAX}"))),
+                    Ok(_) | Err(_) => {
+                        return Err(invalid(format!("limit must be 1 to {PAGE_MAX}")));
+                    }
                 };
             }
             "before_id" | "beforeId" => {
-                let id = Id::parse(&value).map_err(|_| invalid(format!("before_id must begin with {} and be an id from a list", K::PREFIX)))?;
+                let id = Id::parse(&value).map_err(|_| {
+                    invalid(format!(
+                        "before_id must begin with {} and be an id from a list",
+                        K::PREFIX
+                    ))
+                })?;
                 if page.before.is_some_and(|other| other != id) {
                     return Err(invalid("before_id is given twice".to_owned()));
                 }
@@ -55,7 +65,9 @@ impl<K: Kind, S: Send + Sync> FromRequestParts<S> for Named<K> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, AdminError> {
         let path = Path::<String>::from_request_parts(parts, state).await;
         let Path(text) = path.map_err(|_| AdminError::not_found())?;
-        Id::parse(&text).map(Self).map_err(|_| AdminError::not_found())
+        Id::parse(&text)
+            .map(Self)
+            .map_err(|_| AdminError::not_found())
     }
 }
 
@@ -67,9 +79,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, AdminError> {
         let body = read(request.into_body()).await?;
-        serde_json::from_slice(&body)
-            .map(Self)
-            .map_err(|error| AdminError::because(Code::ApiBodyInvalid, format!("the body is not usable: {error}")))
+        serde_json::from_slice(&body).map(Self).map_err(|error| {
+            AdminError::because(
+                Code::ApiBodyInvalid,
+                format!("the body is not usable: {error}"),
+            )
+        })
     }
 }
 

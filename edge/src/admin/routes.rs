@@ -60,7 +60,12 @@ impl Route {
             Verb::Post => MethodFilter::POST,
             Verb::Delete => MethodFilter::DELETE,
         };
-        Self { verb, path, needs, handler: on(filter, handler) }
+        Self {
+            verb,
+            path,
+            needs,
+            handler: on(filter, handler),
+        }
     }
 }
 
@@ -76,7 +81,10 @@ impl Door {
 
     /// Headers of every answer.
     pub(super) fn headers(self, headers: &mut HeaderMap) {
-        headers.insert(http::header::X_CONTENT_TYPE_OPTIONS, http::HeaderValue::from_static("nosniff"));
+        headers.insert(
+            http::header::X_CONTENT_TYPE_OPTIONS,
+            http::HeaderValue::from_static("nosniff"),
+        );
         if self == Self::Dashboard {
             dashboard::headers(headers);
         }
@@ -105,7 +113,8 @@ pub(super) fn build(admin: &Arc<Admin>, door: Door, routes: Vec<Route>) -> Route
     if door == Door::Dashboard {
         all = all.layer(from_fn_with_state(Arc::clone(admin), check::same_origin));
     }
-    all.layer(from_fn_with_state((Arc::clone(admin), door), error::finish)).with_state(Arc::clone(admin))
+    all.layer(from_fn_with_state((Arc::clone(admin), door), error::finish))
+        .with_state(Arc::clone(admin))
 }
 
 async fn unknown_path() -> AdminError {

@@ -138,6 +138,22 @@ pub(crate) enum ScopeView {
     All(bool),
 }
 
+/// An error's body, as ngrok's clients read it, and our next step.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct ErrorView {
+    pub(crate) error_code: String,
+    pub(crate) status_code: u16,
+    pub(crate) msg: String,
+    #[serde(default)]
+    pub(crate) next_step: String,
+    pub(crate) details: Details,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Details {
+    pub(crate) operation_id: String,
+}
+
 /// An authtoken or API key as lists show it. Socket only.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct CredentialView {
@@ -235,8 +251,14 @@ impl UserView {
 
 impl SessionView {
     pub(super) fn new(seen: SessionSeen, site: &Site) -> Self {
-        let SessionSeen { session, last_active } = seen;
-        let reference = |path: &str, id: String| Ref { uri: api_uri(site, &format!("/{path}/{id}")), id };
+        let SessionSeen {
+            session,
+            last_active,
+        } = seen;
+        let reference = |path: &str, id: String| Ref {
+            uri: api_uri(site, &format!("/{path}/{id}")),
+            id,
+        };
         let (location, network) = match session.browser.place {
             Some(place) => (location(&place), place.network),
             None => (None, None),
@@ -265,8 +287,22 @@ impl SessionView {
 
 impl From<UserAgent> for UserAgentView {
     fn from(agent: UserAgent) -> Self {
-        let UserAgent { raw, browser_name, browser_version, device_type, os_name, os_version } = agent;
-        Self { raw, browser_name, browser_version, device_type, os_name, os_version }
+        let UserAgent {
+            raw,
+            browser_name,
+            browser_version,
+            device_type,
+            os_name,
+            os_version,
+        } = agent;
+        Self {
+            raw,
+            browser_name,
+            browser_version,
+            device_type,
+            os_name,
+            os_version,
+        }
     }
 }
 
@@ -287,7 +323,11 @@ impl ReceiptView {
             edges: EdgesView {
                 acknowledged: receipt.edges_acknowledged,
                 total: receipt.edges_total,
-                missing: receipt.edges_missing.iter().map(ToString::to_string).collect(),
+                missing: receipt
+                    .edges_missing
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
             },
             connections_cut: receipt.connections_cut,
             durable: receipt.durable,
@@ -299,7 +339,8 @@ impl ReceiptView {
 
 /// Nothing known of the place itself: null, as ngrok gives it.
 fn location(place: &Place) -> Option<Location> {
-    let known = place.country_code.is_some() || place.latitude_micro.is_some() || place.city.is_some();
+    let known =
+        place.country_code.is_some() || place.latitude_micro.is_some() || place.city.is_some();
     known.then(|| Location {
         country_code: place.country_code.clone(),
         latitude: place.latitude_micro.map(degrees),
@@ -316,7 +357,9 @@ pub(super) fn degrees(micro: i32) -> f64 {
 
 /// RFC 3339 in UTC, whole seconds.
 pub(super) fn time(at: Timestamp) -> String {
-    Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
+    Timestamp::from_second(at.as_second())
+        .unwrap_or(at)
+        .to_string()
 }
 
 /// How a provider is called, for people.

@@ -20,10 +20,17 @@ pub(in crate::admin) async fn create(
 ) -> Result<Response, AdminError> {
     let (scope, reason) = body.checked()?;
     let asked_at = admin.parts.clock.now().as_millisecond();
-    let receipt = admin.revoke(scope, reason, false).await?.ok_or(AdminError::not_found())?;
+    let receipt = admin
+        .revoke(scope, reason, false)
+        .await?
+        .ok_or(AdminError::not_found())?;
     let is_fresh = receipt.created_at.as_millisecond() >= asked_at;
     let view = ReceiptView::new(&receipt, &admin.parts.site);
-    let status = if is_fresh { StatusCode::CREATED } else { StatusCode::OK };
+    let status = if is_fresh {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
     Ok((status, [(LOCATION, view.uri.clone())], Json(view)).into_response())
 }
 
@@ -31,6 +38,11 @@ pub(in crate::admin) async fn receipt(
     State(admin): State<Arc<Admin>>,
     Named(id): Named<proto::id::Receipt>,
 ) -> Result<Json<ReceiptView>, AdminError> {
-    let receipt = admin.parts.store.receipt(id).await?.ok_or(AdminError::not_found())?;
+    let receipt = admin
+        .parts
+        .store
+        .receipt(id)
+        .await?
+        .ok_or(AdminError::not_found())?;
     Ok(Json(ReceiptView::new(&receipt, &admin.parts.site)))
 }

@@ -20,15 +20,27 @@ pub(super) async fn list(
     let page = params::page(query.as_deref())?;
     let users = admin.parts.store.users(one_more(page)).await?;
     let (users, uri, next_page_uri) = paged(&admin, "/app/users", page, users, |user| user.id);
-    let application_users = users.into_iter().map(|user| UserView::new(user, &admin.parts.site)).collect();
-    Ok(Json(UserList { application_users, uri, next_page_uri }))
+    let application_users = users
+        .into_iter()
+        .map(|user| UserView::new(user, &admin.parts.site))
+        .collect();
+    Ok(Json(UserList {
+        application_users,
+        uri,
+        next_page_uri,
+    }))
 }
 
 pub(super) async fn one(
     State(admin): State<Arc<Admin>>,
     Named(id): Named<proto::id::User>,
 ) -> Result<Json<UserView>, AdminError> {
-    let user = admin.parts.store.user(id).await?.ok_or(AdminError::not_found())?;
+    let user = admin
+        .parts
+        .store
+        .user(id)
+        .await?
+        .ok_or(AdminError::not_found())?;
     Ok(Json(UserView::new(user, &admin.parts.site)))
 }
 

@@ -51,7 +51,15 @@ pub(super) async fn confirm_delete(
     Path(user): Path<String>,
 ) -> Result<Response, AdminError> {
     let user = user_id(&user)?;
-    ask(&admin, operator, user, None, &DELETE, format!("/users/{user}/delete")).await
+    ask(
+        &admin,
+        operator,
+        user,
+        None,
+        &DELETE,
+        format!("/users/{user}/delete"),
+    )
+    .await
 }
 
 pub(super) async fn confirm_end(
@@ -60,7 +68,15 @@ pub(super) async fn confirm_end(
     Path(user): Path<String>,
 ) -> Result<Response, AdminError> {
     let user = user_id(&user)?;
-    ask(&admin, operator, user, None, &END, format!("/users/{user}/end")).await
+    ask(
+        &admin,
+        operator,
+        user,
+        None,
+        &END,
+        format!("/users/{user}/end"),
+    )
+    .await
 }
 
 pub(super) async fn confirm_revoke(
@@ -82,7 +98,11 @@ async fn ask(
     action: String,
 ) -> Result<Response, AdminError> {
     let mut page = users::page(admin, operator, Wanted::default(), Some(user), session).await?;
-    page.confirm = Some(Confirm { question, action, back: format!("/users/{user}") });
+    page.confirm = Some(Confirm {
+        question,
+        action,
+        back: format!("/users/{user}"),
+    });
     rendered(&page)
 }
 
@@ -102,7 +122,14 @@ pub(super) async fn end(
     Extension(form): Extension<CheckedForm>,
 ) -> Result<Response, AdminError> {
     let user = user_id(&user)?;
-    act(&admin, Scope::User(user), &form, false, &format!("/users/{user}")).await
+    act(
+        &admin,
+        Scope::User(user),
+        &form,
+        false,
+        &format!("/users/{user}"),
+    )
+    .await
 }
 
 pub(super) async fn revoke(
@@ -111,7 +138,14 @@ pub(super) async fn revoke(
     Extension(form): Extension<CheckedForm>,
 ) -> Result<Response, AdminError> {
     let (user, session) = (user_id(&user)?, session_id(&session)?);
-    act(&admin, Scope::Session(session), &form, false, &format!("/users/{user}")).await
+    act(
+        &admin,
+        Scope::Session(session),
+        &form,
+        false,
+        &format!("/users/{user}"),
+    )
+    .await
 }
 
 async fn act(
@@ -121,7 +155,15 @@ async fn act(
     delete_user: bool,
     then: &str,
 ) -> Result<Response, AdminError> {
-    let reason: String = form.value("reason").unwrap_or_default().chars().take(REASON_CHARS_MAX).collect();
-    let receipt = admin.revoke(scope, reason, delete_user).await?.ok_or(AdminError::not_found())?;
+    let reason: String = form
+        .value("reason")
+        .unwrap_or_default()
+        .chars()
+        .take(REASON_CHARS_MAX)
+        .collect();
+    let receipt = admin
+        .revoke(scope, reason, delete_user)
+        .await?
+        .ok_or(AdminError::not_found())?;
     Ok(Redirect::to(&format!("{then}?receipt={}", receipt.id)).into_response())
 }

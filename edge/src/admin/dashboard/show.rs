@@ -92,7 +92,10 @@ pub(super) struct Shown {
 
 impl When {
     pub(super) fn new(at: Timestamp, now: Timestamp) -> Self {
-        Self { exact: time(at), relative: relative(at.as_second() - now.as_second()) }
+        Self {
+            exact: time(at),
+            relative: relative(at.as_second() - now.as_second()),
+        }
     }
 }
 
@@ -100,13 +103,23 @@ impl When {
 fn relative(seconds: i64) -> String {
     let distance = seconds.unsigned_abs();
     let (count, unit) = match distance {
-        0..45 => return if seconds > 0 { "in a moment".to_owned() } else { "just now".to_owned() },
+        0..45 => {
+            return if seconds > 0 {
+                "in a moment".to_owned()
+            } else {
+                "just now".to_owned()
+            };
+        }
         45..5_400 => (distance.div_ceil(60).max(1), "minute"),
         5_400..129_600 => ((distance + 1_800) / 3_600, "hour"),
         _ => ((distance + 43_200) / 86_400, "day"),
     };
     let plural = if count == 1 { "" } else { "s" };
-    if seconds > 0 { format!("in {count} {unit}{plural}") } else { format!("{count} {unit}{plural} ago") }
+    if seconds > 0 {
+        format!("in {count} {unit}{plural}")
+    } else {
+        format!("{count} {unit}{plural} ago")
+    }
 }
 
 /// What a person is called: the first of name, e-mail, user name, subject that is there.
@@ -120,7 +133,10 @@ fn title(user: &User) -> String {
 }
 
 fn initial(title: &str) -> String {
-    title.chars().find(|c| c.is_alphanumeric()).map_or_else(|| "?".to_owned(), |c| c.to_uppercase().collect())
+    title
+        .chars()
+        .find(|c| c.is_alphanumeric())
+        .map_or_else(|| "?".to_owned(), |c| c.to_uppercase().collect())
 }
 
 impl UserRow {
@@ -162,14 +178,23 @@ impl Person {
 }
 
 impl EndpointRow {
-    pub(super) fn new(seen: &SessionSeen, is_online: bool, is_selected: bool, now: Timestamp) -> Self {
+    pub(super) fn new(
+        seen: &SessionSeen,
+        is_online: bool,
+        is_selected: bool,
+        now: Timestamp,
+    ) -> Self {
         let session = &seen.session;
         let agent = &session.browser.user_agent;
         Self {
             session: session.id.to_string(),
             host: host(&session.public_url),
             url: session.public_url.clone(),
-            browser: joined(&[&agent.browser_name, &agent.os_name], " on ", "Unknown browser"),
+            browser: joined(
+                &[&agent.browser_name, &agent.os_name],
+                " on ",
+                "Unknown browser",
+            ),
             last_active: When::new(seen.last_active, now),
             is_online,
             is_selected,
@@ -179,7 +204,10 @@ impl EndpointRow {
 
 impl Context {
     pub(super) fn new(admin: &Arc<Admin>, seen: SessionSeen, now: Timestamp) -> Self {
-        let SessionSeen { session, last_active } = seen;
+        let SessionSeen {
+            session,
+            last_active,
+        } = seen;
         let agent = session.browser.user_agent;
         let unknown_place = if admin.parts.knows_places {
             "Not known for this address"
@@ -188,7 +216,11 @@ impl Context {
         };
         let place = session.browser.place.unwrap_or_default();
         let text = |part: &Option<String>| part.clone().unwrap_or_default();
-        let parts = [text(&place.city), text(&place.subdivision), text(&place.country_code)];
+        let parts = [
+            text(&place.city),
+            text(&place.subdivision),
+            text(&place.country_code),
+        ];
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         Self {
             session: session.id.to_string(),
@@ -196,15 +228,25 @@ impl Context {
             url: session.public_url,
             device: joined(&[&agent.device_type], "", "Unknown"),
             system: joined(&[&agent.os_name, &agent.os_version], " ", "Unknown"),
-            browser: joined(&[&agent.browser_name, &agent.browser_version], " ", "Unknown"),
+            browser: joined(
+                &[&agent.browser_name, &agent.browser_version],
+                " ",
+                "Unknown",
+            ),
             raw: agent.raw,
             address: session.browser.address.to_string(),
             network: place.network.clone().unwrap_or_default(),
             place: joined(&parts, ", ", unknown_place),
             coordinates: match (place.latitude_micro, place.longitude_micro) {
                 (Some(latitude), Some(longitude)) => {
-                    let radius = place.radius_km.map_or_else(String::new, |km| format!(" ± {km} km"));
-                    format!("{:.4}, {:.4}{radius}", degrees(latitude), degrees(longitude))
+                    let radius = place
+                        .radius_km
+                        .map_or_else(String::new, |km| format!(" ± {km} km"));
+                    format!(
+                        "{:.4}, {:.4}{radius}",
+                        degrees(latitude),
+                        degrees(longitude)
+                    )
                 }
                 _ => String::new(),
             },
@@ -223,13 +265,19 @@ impl Shown {
                 Scope::Session(_) => "The session was revoked".to_owned(),
                 Scope::User(_) => "All sessions of the person were revoked".to_owned(),
                 Scope::Endpoint(_) => "All sessions of the endpoint were revoked".to_owned(),
-                Scope::Provider(name) => format!("All sessions through {} were revoked", provider_name(name)),
+                Scope::Provider(name) => {
+                    format!("All sessions through {} were revoked", provider_name(name))
+                }
                 Scope::All => "All sessions were revoked".to_owned(),
             },
             is_complete: receipt.edges_missing.is_empty(),
             acknowledged: receipt.edges_acknowledged,
             total: receipt.edges_total,
-            missing: receipt.edges_missing.iter().map(ToString::to_string).collect(),
+            missing: receipt
+                .edges_missing
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             sessions_ended: receipt.sessions_ended,
             connections_cut: receipt.connections_cut,
             is_durable: receipt.durable,
@@ -245,8 +293,16 @@ fn host(url: &str) -> String {
 
 /// The parts that are there, or a word for none.
 fn joined(parts: &[&str], with: &str, otherwise: &str) -> String {
-    let there: Vec<&str> = parts.iter().copied().filter(|part| !part.is_empty()).collect();
-    if there.is_empty() { otherwise.to_owned() } else { there.join(with) }
+    let there: Vec<&str> = parts
+        .iter()
+        .copied()
+        .filter(|part| !part.is_empty())
+        .collect();
+    if there.is_empty() {
+        otherwise.to_owned()
+    } else {
+        there.join(with)
+    }
 }
 
 #[cfg(test)]

@@ -26,12 +26,20 @@ pub(super) async fn page() -> Result<Response, AdminError> {
 }
 
 /// Spends a code and signs this browser in.
-pub(super) async fn spend(State(admin): State<Arc<Admin>>, request: Request) -> Result<Response, AdminError> {
+pub(super) async fn spend(
+    State(admin): State<Arc<Admin>>,
+    request: Request,
+) -> Result<Response, AdminError> {
     let client = check::client(&request);
     let form = check::form(&params::read(request.into_body()).await?);
-    let code = form.iter().find(|(key, _)| key == "code").map(|(_, value)| value.trim());
+    let code = form
+        .iter()
+        .find(|(key, _)| key == "code")
+        .map(|(_, value)| value.trim());
     // Somebody without script may paste the whole link.
-    let code = code.and_then(|code| code.rsplit('#').next()).unwrap_or_default();
+    let code = code
+        .and_then(|code| code.rsplit('#').next())
+        .unwrap_or_default();
     match admin.spend_operator_link(code).await? {
         Some(value) => {
             let cookie = cookie(value.expose(), SIGN_IN_LIFE.as_secs())?;
@@ -51,7 +59,9 @@ pub(super) async fn sign_out(
 }
 
 fn cookie(value: &str, max_age_s: i64) -> Result<HeaderValue, AdminError> {
-    let text = format!("{OPERATOR_COOKIE}={value}; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age={max_age_s}");
+    let text = format!(
+        "{OPERATOR_COOKIE}={value}; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age={max_age_s}"
+    );
     let mut header = HeaderValue::from_str(&text).map_err(|_| AdminError::new(Code::Internal))?;
     header.set_sensitive(true);
     Ok(header)

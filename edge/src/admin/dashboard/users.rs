@@ -81,7 +81,16 @@ pub(super) async fn list(
     Extension(operator): Extension<Operator>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, AdminError> {
-    rendered(&page(&admin, operator, Wanted::parse(query.as_deref()), None, None).await?)
+    rendered(
+        &page(
+            &admin,
+            operator,
+            Wanted::parse(query.as_deref()),
+            None,
+            None,
+        )
+        .await?,
+    )
 }
 
 pub(super) async fn person(
@@ -91,7 +100,16 @@ pub(super) async fn person(
     RawQuery(query): RawQuery,
 ) -> Result<Response, AdminError> {
     let user = user_id(&user)?;
-    rendered(&page(&admin, operator, Wanted::parse(query.as_deref()), Some(user), None).await?)
+    rendered(
+        &page(
+            &admin,
+            operator,
+            Wanted::parse(query.as_deref()),
+            Some(user),
+            None,
+        )
+        .await?,
+    )
 }
 
 pub(super) async fn session(
@@ -101,7 +119,16 @@ pub(super) async fn session(
     RawQuery(query): RawQuery,
 ) -> Result<Response, AdminError> {
     let (user, session) = (user_id(&user)?, session_id(&session)?);
-    rendered(&page(&admin, operator, Wanted::parse(query.as_deref()), Some(user), Some(session)).await?)
+    rendered(
+        &page(
+            &admin,
+            operator,
+            Wanted::parse(query.as_deref()),
+            Some(user),
+            Some(session),
+        )
+        .await?,
+    )
 }
 
 pub(super) fn user_id(text: &str) -> Result<UserId, AdminError> {
@@ -122,18 +149,33 @@ pub(super) async fn page(
 ) -> Result<UsersPage, AdminError> {
     let (store, now) = (&admin.parts.store, admin.parts.clock.now());
     let presence = admin.presence();
-    let mut found = store.users(Page { before: wanted.before, limit: USERS_SHOWN + 1 }).await?;
+    let mut found = store
+        .users(Page {
+            before: wanted.before,
+            limit: USERS_SHOWN + 1,
+        })
+        .await?;
     let has_more = found.len() > USERS_SHOWN;
     found.truncate(USERS_SHOWN);
-    let older = found.last().filter(|_| has_more).map(|last| format!("/?before={}", last.id));
+    let older = found
+        .last()
+        .filter(|_| has_more)
+        .map(|last| format!("/?before={}", last.id));
     let mut users = Vec::with_capacity(found.len());
     for row in &found {
-        users.push(UserRow::new(row, session_count(admin, row).await?, user == Some(row.id), now));
+        users.push(UserRow::new(
+            row,
+            session_count(admin, row).await?,
+            user == Some(row.id),
+            now,
+        ));
     }
     let mut page = UsersPage {
         csrf: operator.csrf,
         users,
-        keep: wanted.before.map_or_else(String::new, |before| format!("?before={before}")),
+        keep: wanted
+            .before
+            .map_or_else(String::new, |before| format!("?before={before}")),
         is_first_page: wanted.before.is_none(),
         older,
         person: None,
@@ -147,33 +189,75 @@ pub(super) async fn page(
         confirm: None,
     };
     if let Some(id) = wanted.receipt {
-        page.receipt = store.receipt(id).await?.map(|receipt| Shown::new(&receipt, now));
+        page.receipt = store
+            .receipt(id)
+            .await?
+            .map(|receipt| Shown::new(&receipt, now));
     }
     let Some(user) = user else { return Ok(page) };
     let person = store.user(user).await?.ok_or(AdminError::not_found())?;
     page.person = Some(Person::new(person, now));
-    let filter = SessionFilter { user: Some(user), endpoint: None };
-    let mut sessions = store.sessions(filter, Page { before: None, limit: SESSIONS_SHOWN + 1 }, now).await?;
+    let filter = SessionFilter {
+        user: Some(user),
+        endpoint: None,
+    };
+    let mut sessions = store
+        .sessions(
+            filter,
+            Page {
+                before: None,
+                limit: SESSIONS_SHOWN + 1,
+            },
+            now,
+        )
+        .await?;
     page.has_more_endpoints = sessions.len() > SESSIONS_SHOWN;
     sessions.truncate(SESSIONS_SHOWN);
     let is_online = |id: &EndpointId| presence.online.contains(id);
     for seen in &sessions {
         let id = seen.session.id;
-        page.endpoints.push(EndpointRow::new(seen, is_online(&seen.session.endpoint), session == Some(id), now));
+        page.endpoints.push(EndpointRow::new(
+            seen,
+            is_online(&seen.session.endpoint),
+            session == Some(id),
+            now,
+        ));
     }
     if let Some(session) = session {
-        let seen = store.session(session, now).await?.filter(|seen| seen.session.user == user);
-        page.context = Some(Context::new(admin, seen.ok_or(AdminError::not_found())?, now));
+        let seen = store
+            .session(session, now)
+            .await?
+            .filter(|seen| seen.session.user == user);
+        page.context = Some(Context::new(
+            admin,
+            seen.ok_or(AdminError::not_found())?,
+            now,
+        ));
     }
     Ok(page)
 }
 
 /// How many sessions a person has, up to what a glance needs.
 async fn session_count(admin: &Arc<Admin>, user: &User) -> Result<String, AdminError> {
-    let filter = SessionFilter { user: Some(user.id), endpoint: None };
-    let page = Page { before: None, limit: SESSIONS_COUNTED + 1 };
-    let count = admin.parts.store.sessions(filter, page, admin.parts.clock.now()).await?.len();
-    Ok(if count > SESSIONS_COUNTED { format!("{SESSIONS_COUNTED}+") } else { count.to_string() })
+    let filter = SessionFilter {
+        user: Some(user.id),
+        endpoint: None,
+    };
+    let page = Page {
+        before: None,
+        limit: SESSIONS_COUNTED + 1,
+    };
+    let count = admin
+        .parts
+        .store
+        .sessions(filter, page, admin.parts.clock.now())
+        .await?
+        .len();
+    Ok(if count > SESSIONS_COUNTED {
+        format!("{SESSIONS_COUNTED}+")
+    } else {
+        count.to_string()
+    })
 }
 
 const USERS_SHOWN: usize = 25;

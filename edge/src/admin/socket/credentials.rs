@@ -38,21 +38,29 @@ pub(super) async fn create_authtoken(
     State(admin): State<Arc<Admin>>,
     JsonBody(wanted): JsonBody<Wanted>,
 ) -> Fresh<FreshCredential> {
-    Ok((StatusCode::CREATED, Json(admin.mint_authtoken(wanted.checked()?).await?)))
+    Ok((
+        StatusCode::CREATED,
+        Json(admin.mint_authtoken(wanted.checked()?).await?),
+    ))
 }
 
 pub(super) async fn create_api_key(
     State(admin): State<Arc<Admin>>,
     JsonBody(wanted): JsonBody<Wanted>,
 ) -> Fresh<FreshCredential> {
-    Ok((StatusCode::CREATED, Json(admin.mint_api_key(wanted.checked()?).await?)))
+    Ok((
+        StatusCode::CREATED,
+        Json(admin.mint_api_key(wanted.checked()?).await?),
+    ))
 }
 
 pub(super) async fn create_operator_link(State(admin): State<Arc<Admin>>) -> Fresh<OperatorLink> {
     Ok((StatusCode::CREATED, Json(admin.mint_operator_link().await?)))
 }
 
-pub(super) async fn authtokens(State(admin): State<Arc<Admin>>) -> Result<Json<Vec<CredentialView>>, AdminError> {
+pub(super) async fn authtokens(
+    State(admin): State<Arc<Admin>>,
+) -> Result<Json<Vec<CredentialView>>, AdminError> {
     let records = admin.parts.store.authtokens().await?;
     let views = records.into_iter().map(|record| CredentialView {
         id: record.id.to_string(),
@@ -63,7 +71,9 @@ pub(super) async fn authtokens(State(admin): State<Arc<Admin>>) -> Result<Json<V
     Ok(Json(views.collect()))
 }
 
-pub(super) async fn api_keys(State(admin): State<Arc<Admin>>) -> Result<Json<Vec<CredentialView>>, AdminError> {
+pub(super) async fn api_keys(
+    State(admin): State<Arc<Admin>>,
+) -> Result<Json<Vec<CredentialView>>, AdminError> {
     let records = admin.parts.store.api_keys().await?;
     let views = records.into_iter().map(|record| CredentialView {
         id: record.id.to_string(),
@@ -79,14 +89,36 @@ pub(super) async fn revoke_authtoken(
     State(admin): State<Arc<Admin>>,
     Named(id): Named<proto::id::Authtoken>,
 ) -> Result<StatusCode, AdminError> {
-    let known = admin.parts.store.revoke_authtoken(id, admin.parts.clock.now()).await?;
-    if known { Ok(StatusCode::NO_CONTENT) } else { Err(AdminError::because(Code::ApiNotFound, format!("There is no authtoken {id}."))) }
+    let known = admin
+        .parts
+        .store
+        .revoke_authtoken(id, admin.parts.clock.now())
+        .await?;
+    if known {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(AdminError::because(
+            Code::ApiNotFound,
+            format!("There is no authtoken {id}."),
+        ))
+    }
 }
 
 pub(super) async fn revoke_api_key(
     State(admin): State<Arc<Admin>>,
     Named(id): Named<proto::id::ApiKey>,
 ) -> Result<StatusCode, AdminError> {
-    let known = admin.parts.store.revoke_api_key(id, admin.parts.clock.now()).await?;
-    if known { Ok(StatusCode::NO_CONTENT) } else { Err(AdminError::because(Code::ApiNotFound, format!("There is no API key {id}."))) }
+    let known = admin
+        .parts
+        .store
+        .revoke_api_key(id, admin.parts.clock.now())
+        .await?;
+    if known {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(AdminError::because(
+            Code::ApiNotFound,
+            format!("There is no API key {id}."),
+        ))
+    }
 }

@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +44,10 @@ pub(crate) async fn listen(data_dir: &Path) -> io::Result<Listening> {
     }
     let path = path(data_dir);
     if path.as_os_str().len() >= PATH_BYTES_MAX {
-        let message = format!("{} is longer than a socket's path may be: choose a shorter data folder", path.display());
+        let message = format!(
+            "{} is longer than a socket's path may be: choose a shorter data folder",
+            path.display()
+        );
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     refuse_second(&path).await?;
@@ -57,7 +62,11 @@ pub(crate) async fn listen(data_dir: &Path) -> io::Result<Listening> {
     fs::rename(&fresh, &path)?;
     fs::remove_dir(&nest)?;
     let data = fs::metadata(&path)?;
-    Ok(Listening { listener: Arc::new(listener), path, file: (data.dev(), data.ino()) })
+    Ok(Listening {
+        listener: Arc::new(listener),
+        path,
+        file: (data.dev(), data.ino()),
+    })
 }
 
 /// A file there is stale only when nobody listens.
@@ -76,19 +85,32 @@ async fn refuse_second(path: &Path) -> io::Result<()> {
             let message = format!("another edge listens on {}", path.display());
             Err(io::Error::new(io::ErrorKind::AddrInUse, message))
         }
-        Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => Ok(()),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
+            ) =>
+        {
+            Ok(())
+        }
         Err(error) => Err(error),
     }
 }
 
 impl Listening {
     /// Serves until shutdown; open answers are finished.
-    pub(crate) fn serve(&self, router: Router, shutdown: Shutdown) -> impl Future<Output = ()> + Send + use<> {
+    pub(crate) fn serve(
+        &self,
+        router: Router,
+        shutdown: Shutdown,
+    ) -> impl Future<Output = ()> + Send + use<> {
         let listener = Arc::clone(&self.listener);
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         async move {
             loop {
-                let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+                let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                    return;
+                };
                 let accepted = tokio::select! {
                     () = shutdown.begun() => return,
                     accepted = listener.accept() => accepted,
@@ -101,7 +123,9 @@ impl Listening {
                             drop(place);
                         });
                     }
-                    Ok(_) => tracing::warn!("another user's process connected to the operator's socket"),
+                    Ok(_) => {
+                        tracing::warn!("another user's process connected to the operator's socket")
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "operator's socket does not accept");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -124,7 +148,9 @@ impl Drop for Listening {
 /// The file's mode says the same; this holds where a mode was loosened by hand. Root may, as everywhere.
 fn is_owner(stream: &UnixStream) -> bool {
     let own = rustix::process::geteuid().as_raw();
-    stream.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
+    stream
+        .peer_cred()
+        .is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
 }
 
 async fn serve_one(stream: UnixStream, router: Router, shutdown: Shutdown) {

@@ -35,10 +35,15 @@ impl Wanted {
         let refused = |message: &str| Err(AdminError::because(Code::ApiParameterInvalid, message));
         let is_name = !self.name.is_empty()
             && self.name.len() <= limits::PROVIDER_BYTES_MAX
-            && self.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            && self
+                .name
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
             && !self.name.starts_with('-');
         if !is_name {
-            return refused("a provider's name is 1 to 64 of a-z, 0-9 and -: it stands in the redirect URI");
+            return refused(
+                "a provider's name is 1 to 64 of a-z, 0-9 and -: it stands in the redirect URI",
+            );
         }
         if self.client_id.trim().is_empty() || self.client_id.len() > TEXT_BYTES_MAX {
             return refused("the client id is missing or too long");
@@ -47,12 +52,20 @@ impl Wanted {
             return refused("the client secret is missing or too long");
         }
         let is_scope = |scope: &String| {
-            !scope.is_empty() && scope.len() <= 256 && scope.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\')
+            !scope.is_empty()
+                && scope.len() <= 256
+                && scope
+                    .bytes()
+                    .all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\')
         };
         if self.scopes.len() > limits::LIST_MAX || !self.scopes.iter().all(is_scope) {
             return refused("a scope is a word without spaces and quotes (RFC 6749 §3.3)");
         }
-        if self.issuer.as_ref().is_some_and(|issuer| issuer.len() > limits::URL_BYTES_MAX) {
+        if self
+            .issuer
+            .as_ref()
+            .is_some_and(|issuer| issuer.len() > limits::URL_BYTES_MAX)
+        {
             return refused("the issuer is too long");
         }
         Ok(())
@@ -87,9 +100,16 @@ pub(super) async fn add(
     Ok((StatusCode::CREATED, Json(shown)))
 }
 
-pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Result<Json<Vec<ProviderView>>, AdminError> {
+pub(super) async fn list(
+    State(admin): State<Arc<Admin>>,
+) -> Result<Json<Vec<ProviderView>>, AdminError> {
     let records = admin.parts.store.providers().await?;
-    Ok(Json(records.iter().map(|record| view(record, &admin.parts.site)).collect()))
+    Ok(Json(
+        records
+            .iter()
+            .map(|record| view(record, &admin.parts.site))
+            .collect(),
+    ))
 }
 
 pub(super) async fn remove(
@@ -99,7 +119,10 @@ pub(super) async fn remove(
     if admin.parts.store.remove_provider(name.clone()).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {
-        Err(AdminError::because(Code::ApiNotFound, format!("There is no provider {name:?}.")))
+        Err(AdminError::because(
+            Code::ApiNotFound,
+            format!("There is no provider {name:?}."),
+        ))
     }
 }
 

@@ -16,11 +16,15 @@ use crate::admin::views::{BackupView, EndpointView, StatusView, time};
 use crate::model::endpoint::Access;
 use crate::model::site::ReservedHost;
 
-pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Result<Json<StatusView>, AdminError> {
+pub(super) async fn status(
+    State(admin): State<Arc<Admin>>,
+) -> Result<Json<StatusView>, AdminError> {
     let (presence, store, site) = (admin.presence(), &admin.parts.store, &admin.parts.site);
     let mut endpoints = Vec::new();
     for id in presence.online.iter().take(ENDPOINTS_SHOWN_MAX) {
-        let Some(endpoint) = store.endpoint(*id).await? else { continue };
+        let Some(endpoint) = store.endpoint(*id).await? else {
+            continue;
+        };
         endpoints.push(EndpointView {
             id: endpoint.id.to_string(),
             url: site.url_of(&endpoint.host),
@@ -32,7 +36,12 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Result<Json<Statu
         });
     }
     endpoints.sort_by(|a, b| a.url.cmp(&b.url));
-    let providers = store.providers().await?.into_iter().map(|record| record.name).collect();
+    let providers = store
+        .providers()
+        .await?
+        .into_iter()
+        .map(|record| record.name)
+        .collect();
     Ok(Json(StatusView {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         edge: presence.edge.to_string(),
@@ -64,13 +73,24 @@ pub(super) async fn backup(
         return refused("the file's path must be absolute".to_owned());
     }
     if file.symlink_metadata().is_ok() {
-        return refused(format!("{} is there already, and a backup overwrites nothing", file.display()));
+        return refused(format!(
+            "{} is there already, and a backup overwrites nothing",
+            file.display()
+        ));
     }
     if !file.parent().is_some_and(std::path::Path::is_dir) {
-        return refused(format!("{} is no folder", file.parent().unwrap_or(&file).display()));
+        return refused(format!(
+            "{} is no folder",
+            file.parent().unwrap_or(&file).display()
+        ));
     }
     admin.parts.store.backup(file.clone()).await?;
-    Ok((StatusCode::CREATED, Json(BackupView { file: file.display().to_string() })))
+    Ok((
+        StatusCode::CREATED,
+        Json(BackupView {
+            file: file.display().to_string(),
+        }),
+    ))
 }
 
 const ENDPOINTS_SHOWN_MAX: usize = 200;
