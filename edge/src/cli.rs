@@ -273,6 +273,11 @@ pub(crate) fn run() -> Outcome {
     }
 }
 
+/// Says that a command failed, with the cause and what to do.
+pub(crate) fn failed(error: &dyn std::error::Error, next_step: Option<&str>, json: bool) {
+    print::failure(error, None, next_step, json);
+}
+
 fn dispatch(cli: Cli) -> Result<Outcome, CliError> {
     let Common { data_dir, json } = cli.common;
     match cli.command {

@@ -193,10 +193,9 @@ impl Embedded {
     }
 
     pub(crate) async fn endpoint_at(&self, host: String) -> Result<Option<Endpoint>, StoreError> {
-        let _ = host;
-        Err(StoreError::Unreadable {
-            what: "anything yet",
-        })
+        self.engine
+            .read(move |view| endpoints::endpoint_at(view, &host))
+            .await
     }
 
     pub(crate) async fn endpoints(&self) -> Result<Vec<Endpoint>, StoreError> {
@@ -315,14 +314,16 @@ impl Embedded {
             return Ok(batch);
         }
         let news = head.wait_for(|head| *head > after.0);
-        match tokio::time::timeout(wait, news).await {
-            Ok(_) => {
-                self.engine
-                    .read(move |view| log::read(view, shard, after))
-                    .await
-            }
-            Err(_) => Ok(batch),
+        // What `wait_for` gives holds a lock: it is let go at once.
+        let has_news = tokio::time::timeout(wait, news)
+            .await
+            .is_ok_and(|seen| seen.is_ok());
+        if !has_news {
+            return Ok(batch);
         }
+        self.engine
+            .read(move |view| log::read(view, shard, after))
+            .await
     }
 
     #[expect(clippy::unused_async, reason = "the interface is asynchronous")]

@@ -15,6 +15,14 @@ pub(super) fn endpoint(view: &impl View, id: EndpointId) -> Result<Option<Endpoi
     view.record(ENDPOINTS, id.to_bytes())
 }
 
+pub(super) fn endpoint_at(view: &impl View, host: &str) -> Result<Option<Endpoint>, Fail> {
+    let id = view.table(HOSTS)?.get(host)?.map(|id| *id.value());
+    match id {
+        Some(id) => view.record(ENDPOINTS, id),
+        None => Ok(None),
+    }
+}
+
 pub(super) fn endpoints(view: &impl View) -> Result<Vec<Endpoint>, Fail> {
     view.records(ENDPOINTS)
 }
