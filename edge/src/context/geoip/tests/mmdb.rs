@@ -33,7 +33,7 @@ pub(super) fn write(networks: &[(&str, Value)]) -> Vec<u8> {
             }
             node = match nodes[node][side] {
                 Record::Node(next) => next,
-                other => {
+                other @ (Record::Empty | Record::Data(_)) => {
                     nodes.push([other; 2]);
                     let next = nodes.len() - 1;
                     nodes[node][side] = Record::Node(next);
@@ -89,19 +89,22 @@ fn encode(value: &Value, out: &mut Vec<u8>) {
         }
         Value::Array(items) => {
             control(11, items.len(), out);
-            items.iter().for_each(|item| encode(item, out));
+            for item in items {
+                encode(item, out);
+            }
         }
         Value::String(text) => {
             control(2, text.len(), out);
             out.extend_from_slice(text.as_bytes());
         }
-        Value::Number(number) => match number.as_u64() {
-            Some(number) => unsigned(UINT32, number, out),
-            None => {
+        Value::Number(number) => {
+            if let Some(number) = number.as_u64() {
+                unsigned(UINT32, number, out);
+            } else {
                 control(3, 8, out);
                 out.extend_from_slice(&number.as_f64().unwrap().to_be_bytes());
             }
-        },
+        }
         Value::Bool(_) | Value::Null => unreachable!("not needed"),
     }
 }
