@@ -150,12 +150,13 @@ fn constrained_to<'a>(
     certificate: &'a x509_parser::certificate::X509Certificate<'_>,
 ) -> Option<&'a str> {
     let constraints = certificate.name_constraints().ok()??;
-    match constraints.value.permitted_subtrees.as_deref()? {
-        [only] => match only.base {
-            GeneralName::DNSName(name) => Some(name),
-            _ => None,
-        },
-        _ => None,
+    let [only] = constraints.value.permitted_subtrees.as_deref()? else {
+        return None;
+    };
+    if let GeneralName::DNSName(name) = only.base {
+        Some(name)
+    } else {
+        None
     }
 }
 

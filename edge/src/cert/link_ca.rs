@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proto::version::LINK_CA_COMMON_NAME;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, PKCS_ED25519, date_time_ymd,
@@ -44,7 +45,7 @@ impl LinkCa {
         params.distinguished_name = DistinguishedName::new();
         params
             .distinguished_name
-            .push(DnType::CommonName, COMMON_NAME);
+            .push(DnType::CommonName, LINK_CA_COMMON_NAME);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         // Agents trust name and key, not this certificate: fixed dates make it the same everywhere.
@@ -85,8 +86,6 @@ impl fmt::Debug for LinkCa {
     }
 }
 
-/// What agents look for as the issuer, encoded as a UTF8String.
-const COMMON_NAME: &str = "Sallyport link CA";
 const PKCS8_PREFIX: [u8; 16] = [
     0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
 ];

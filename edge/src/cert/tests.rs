@@ -79,33 +79,35 @@ fn shake(
     client: ClientConfig,
     name: &str,
 ) -> Result<Vec<CertificateDer<'static>>, rustls::Error> {
-    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let io = |error: std::io::Error| rustls::Error::General(error.to_string());
+    let name = ServerName::try_from(name.to_owned())
+        .map_err(|error| rustls::Error::General(error.to_string()))?;
     let mut client = ClientConnection::new(Arc::new(client), name)?;
     let mut server = ServerConnection::new(Arc::clone(server))?;
     let mut wire = Vec::new();
     while client.is_handshaking() || server.is_handshaking() {
         wire.clear();
         while client.wants_write() {
-            client.write_tls(&mut wire).unwrap();
+            client.write_tls(&mut wire).map_err(io)?;
         }
         let mut read = wire.as_slice();
         while !read.is_empty() {
-            server.read_tls(&mut read).unwrap();
+            server.read_tls(&mut read).map_err(io)?;
         }
         server.process_new_packets()?;
         wire.clear();
         while server.wants_write() {
-            server.write_tls(&mut wire).unwrap();
+            server.write_tls(&mut wire).map_err(io)?;
         }
         let mut read = wire.as_slice();
         while !read.is_empty() {
-            client.read_tls(&mut read).unwrap();
+            client.read_tls(&mut read).map_err(io)?;
         }
         client.process_new_packets()?;
     }
     Ok(client
         .peer_certificates()
-        .unwrap()
+        .unwrap_or_default()
         .iter()
         .map(|cert| cert.clone().into_owned())
         .collect())

@@ -183,7 +183,7 @@ async fn malformed_tokens_are_refused() {
         &format!("{good}."),
         &format!("{good}AA"),
         &format!(" {good}"),
-        &good[1..],
+        good.trim_start_matches('e'),
     ] {
         refused(world.redeem_for(token).await, Code::ProviderAnswerInvalid);
     }
