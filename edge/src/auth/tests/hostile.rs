@@ -13,19 +13,29 @@ use crate::model::session::CutReason;
 async fn d01_foreign_state() {
     let world = World::new().await;
     let mut attacker = Browser::of("mal");
-    let page = attacker.to_provider(&world, APP).await;
+    let page = attacker.reach_provider(&world, APP).await;
     let planted = attacker.at_provider(&world, &page);
     let mut victim = Browser::of("ada");
-    let own = victim.to_provider(&world, APP).await;
-    assert_eq!(victim.get(&world, &planted).await.code(), Code::LoginBrowserMismatch);
+    let own = victim.reach_provider(&world, APP).await;
+    assert_eq!(
+        victim.get(&world, &planted).await.code(),
+        Code::LoginBrowserMismatch
+    );
     // Read and deleted: it is no use to the attacker either.
-    assert_eq!(attacker.get(&world, &planted).await.code(), Code::LoginUnknown);
+    assert_eq!(
+        attacker.get(&world, &planted).await.code(),
+        Code::LoginUnknown
+    );
     for url in [
         format!("{AUTH}/callback/dev?code=code-0"),
         format!("{AUTH}/callback/dev?code=code-0&state="),
         format!("{AUTH}/callback/dev?code=code-0&state={}", "A".repeat(54)),
     ] {
-        assert_eq!(victim.get(&world, &url).await.code(), Code::LoginUnknown, "{url}");
+        assert_eq!(
+            victim.get(&world, &url).await.code(),
+            Code::LoginUnknown,
+            "{url}"
+        );
     }
     assert_eq!(world.issuer.token_calls(), 0);
     let back = victim.at_provider(&world, &own);
@@ -37,7 +47,7 @@ async fn d01_foreign_state() {
 async fn d02_callback_replay() {
     let world = World::new().await;
     let mut ada = Browser::of("ada");
-    let page = ada.to_provider(&world, APP).await;
+    let page = ada.reach_provider(&world, APP).await;
     let back = ada.at_provider(&world, &page);
     let before = ada.clone();
     ada.visit(&world, &back).await.1.permit();
@@ -55,16 +65,24 @@ async fn answers_that_are_not_redeemed() {
     let changes: [(&str, &str, Code); 8] = [
         ("/callback/dev", "/callback/second", Code::IssuerMismatch),
         ("/callback/dev", "/callback/", Code::IssuerMismatch),
-        ("&iss=", "&iss=https%3A%2F%2Fother.example%2F", Code::IssuerMismatch),
+        (
+            "&iss=",
+            "&iss=https%3A%2F%2Fother.example%2F",
+            Code::IssuerMismatch,
+        ),
         ("&iss=", "&x=", Code::IssuerMismatch),
         ("&iss=", "&code=second&iss=", Code::DuplicateParameter),
         ("&iss=", "&st%61te=second&iss=", Code::DuplicateParameter),
-        ("?code=", "?error=access_denied&error_description=%3Cscript%3E&x=", Code::ProviderRefused),
+        (
+            "?code=",
+            "?error=access_denied&error_description=%3Cscript%3E&x=",
+            Code::ProviderRefused,
+        ),
         ("?code=", "?x=", Code::CallbackMalformed),
     ];
     for (from, to, code) in changes {
         let mut ada = Browser::of("ada");
-        let page = ada.to_provider(&world, APP).await;
+        let page = ada.reach_provider(&world, APP).await;
         let back = ada.at_provider(&world, &page).replacen(from, to, 1);
         let failure = ada.get(&world, &back).await.failure();
         assert_eq!(failure.code, code, "{back}");
@@ -78,18 +96,28 @@ async fn answers_that_are_not_redeemed() {
 async fn c07_hand_over() {
     let world = World::new().await;
     let hand_over = async |browser: &mut Browser| {
-        let page = browser.to_provider(&world, APP).await;
+        let page = browser.reach_provider(&world, APP).await;
         let back = browser.at_provider(&world, &page);
         browser.get(&world, &back).await.location()
     };
     let mut attacker = Browser::of("mal");
-    attacker.to_provider(&world, APP).await;
+    attacker.reach_provider(&world, APP).await;
     let mut ada = Browser::of("ada");
     let url = hand_over(&mut ada).await;
-    assert_eq!(attacker.get(&world, &url).await.code(), Code::HandOverInvalid);
-    assert_eq!(ada.get(&world, &url).await.code(), Code::HandOverInvalid, "it is spent");
+    assert_eq!(
+        attacker.get(&world, &url).await.code(),
+        Code::HandOverInvalid
+    );
+    assert_eq!(
+        ada.get(&world, &url).await.code(),
+        Code::HandOverInvalid,
+        "it is spent"
+    );
     let elsewhere = hand_over(&mut ada).await.replace(APP, OTHER);
-    assert_eq!(ada.get(&world, &elsewhere).await.code(), Code::HandOverInvalid);
+    assert_eq!(
+        ada.get(&world, &elsewhere).await.code(),
+        Code::HandOverInvalid
+    );
     let url = hand_over(&mut ada).await;
     assert!(ada.get(&world, &url).await.location().starts_with(APP));
     assert_eq!(ada.get(&world, &url).await.code(), Code::HandOverInvalid);
@@ -107,10 +135,22 @@ async fn tickets() {
     assert!(url.len() < 1024, "{} bytes", url.len());
     let long = format!("{APP}/{}", "a%5C".repeat(500));
     let with_target = ada.get(&world, &long).await.location();
-    assert!(with_target.len() < 4096 + 100, "{} bytes", with_target.len());
+    assert!(
+        with_target.len() < 4096 + 100,
+        "{} bytes",
+        with_target.len()
+    );
     let (head, _) = url.split_at(url.len() - 1);
-    for wrong in [head, &format!("{AUTH}/login"), &format!("{AUTH}/login?ticket=")] {
-        assert_eq!(ada.get(&world, wrong).await.code(), Code::CallbackMalformed, "{wrong}");
+    for wrong in [
+        head,
+        &format!("{AUTH}/login"),
+        &format!("{AUTH}/login?ticket="),
+    ] {
+        assert_eq!(
+            ada.get(&world, wrong).await.code(),
+            Code::CallbackMalformed,
+            "{wrong}"
+        );
     }
     assert_eq!(
         ada.get(&world, &format!("{url}&ticket=x")).await.code(),
@@ -140,7 +180,11 @@ async fn foreign_targets() {
     ] {
         for path in ["login", "logout"] {
             let url = format!("{APP}/.sallyport/{path}?return_to={target}");
-            assert_eq!(ada.get(&world, &url).await.code(), Code::TargetRefused, "{url}");
+            assert_eq!(
+                ada.get(&world, &url).await.code(),
+                Code::TargetRefused,
+                "{url}"
+            );
         }
     }
 }
@@ -186,7 +230,10 @@ async fn siblings_are_strangers() {
     let route = world.route("app.otter.localhost");
     let judge = async |method: &str, pairs: &[(&str, &str)]| {
         let parts = ada.fetch(method, &format!("{APP}/x"), pairs);
-        world.auth.authorize(&route, &parts, [127, 0, 0, 1].into()).await
+        world
+            .auth
+            .authorize(&route, &parts, [127, 0, 0, 1].into())
+            .await
     };
     let upgrade = ("upgrade", "websocket");
     for (method, pairs) in [
@@ -202,7 +249,10 @@ async fn siblings_are_strangers() {
     }
     for (method, pairs) in [
         ("GET", vec![("sec-fetch-site", "cross-site")]),
-        ("POST", vec![("sec-fetch-site", "same-origin"), ("origin", "null")]),
+        (
+            "POST",
+            vec![("sec-fetch-site", "same-origin"), ("origin", "null")],
+        ),
         ("POST", vec![]),
         ("GET", vec![upgrade, ("origin", APP)]),
     ] {
@@ -216,12 +266,21 @@ async fn siblings_are_strangers() {
 async fn a_stale_edge_asks_the_store() {
     let world = World::new().await;
     let mut ada = Browser::of("ada");
-    let id = ada.visit(&world, APP).await.1.permit().session().unwrap().id;
+    let id = ada
+        .visit(&world, APP)
+        .await
+        .1
+        .permit()
+        .session()
+        .unwrap()
+        .id;
     world.fresh.store(false, Ordering::Relaxed);
     ada.get(&world, APP).await.permit();
     // Revoked, and this edge has not heard of it: the live table still says `Active`.
     let scope = crate::model::change::Scope::Session(id);
-    let revoked = world.revocations.revoke(scope, CutReason::Revoked, String::new(), false);
+    let revoked = world
+        .revocations
+        .revoke(scope, CutReason::Revoked, String::new(), false);
     revoked.await.unwrap().unwrap();
     assert_eq!(ada.get(&world, APP).await.code(), Code::SessionRevoked);
     assert!(ada.session_cookie("app.otter.localhost").is_some());

@@ -161,7 +161,9 @@ impl Shared {
     fn token(&self, body: &str) -> Value {
         let mut state = self.state.lock().unwrap();
         state.token_calls += 1;
-        let form: HashMap<_, _> = form_urlencoded::parse(body.as_bytes()).into_owned().collect();
+        let form: HashMap<_, _> = form_urlencoded::parse(body.as_bytes())
+            .into_owned()
+            .collect();
         assert!(form.contains_key("code_verifier"), "PKCE");
         let Some(grant) = state.codes.remove(&form["code"]) else {
             return json!({"error": "invalid_grant"});

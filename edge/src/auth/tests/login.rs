@@ -46,9 +46,12 @@ async fn one_session_for_each_endpoint() {
     let mut ada = Browser::of("ada");
     let app = ada.visit(&world, APP).await.1.permit();
     let stolen = ada.session_cookie("app.otter.localhost").unwrap().clone();
-    let key = ("other.otter.localhost".to_owned(), "__Host-sallyport".to_owned());
+    let key = (
+        "other.otter.localhost".to_owned(),
+        "__Host-sallyport".to_owned(),
+    );
     ada.jar.insert(key, stolen);
-    let page = ada.to_provider(&world, OTHER).await;
+    let page = ada.reach_provider(&world, OTHER).await;
     let back = ada.at_provider(&world, &page);
     let other = ada.visit(&world, &back).await.1.permit();
     assert_ne!(app.session().unwrap().id, other.session().unwrap().id);
@@ -63,7 +66,7 @@ async fn d03_parallel_tabs() {
     let mut pages = Vec::new();
     for tab in 0..10 {
         let url = format!("{APP}/tab/{tab}");
-        pages.push((url.clone(), ada.to_provider(&world, &url).await));
+        pages.push((url.clone(), ada.reach_provider(&world, &url).await));
     }
     for (url, page) in pages.into_iter().rev() {
         let back = ada.at_provider(&world, &page);
@@ -71,7 +74,11 @@ async fn d03_parallel_tabs() {
         assert_eq!(at, url);
         end.permit();
     }
-    assert_eq!(world.sessions().await.len(), 1, "a later tab finds the session");
+    assert_eq!(
+        world.sessions().await.len(),
+        1,
+        "a later tab finds the session"
+    );
     assert_eq!(ada.bindings(), 0);
 }
 
@@ -80,7 +87,14 @@ async fn d03_parallel_tabs() {
 async fn e01_new_session_at_every_login() {
     let mut world = World::new().await;
     let mut ada = Browser::of("ada");
-    let old = ada.visit(&world, APP).await.1.permit().session().unwrap().id;
+    let old = ada
+        .visit(&world, APP)
+        .await
+        .1
+        .permit()
+        .session()
+        .unwrap()
+        .id;
     let old_cookie = ada.session_cookie("app.otter.localhost").unwrap().clone();
     let url = format!("{APP}/.sallyport/login?return_to=%2F&again=1");
     let new = ada.visit(&world, &url).await.1.permit();
@@ -88,7 +102,10 @@ async fn e01_new_session_at_every_login() {
     world.follow().await;
     assert_eq!(world.sessions().await, [new.session().unwrap().id]);
     let mut attacker = Browser::of("mal");
-    let key = ("app.otter.localhost".to_owned(), "__Host-sallyport".to_owned());
+    let key = (
+        "app.otter.localhost".to_owned(),
+        "__Host-sallyport".to_owned(),
+    );
     attacker.jar.insert(key, old_cookie);
     assert_eq!(attacker.get(&world, APP).await.code(), Code::SessionRevoked);
 }
@@ -100,14 +117,22 @@ async fn other_requests_get_401() {
     let ada = Browser::of("ada");
     let cases = [
         ("GET", "/x?y=1", vec![], "%2Fx%3Fy%3D1"),
-        ("GET", "/ws", vec![("upgrade", "websocket"), ("accept", "text/html")], "%2Fws"),
+        (
+            "GET",
+            "/ws",
+            vec![("upgrade", "websocket"), ("accept", "text/html")],
+            "%2Fws",
+        ),
         ("POST", "/x", vec![("accept", "text/html")], "%2F"),
         ("OPTIONS", "/x", vec![], "%2F"),
     ];
     for (method, path, pairs, return_to) in cases {
         let parts = ada.fetch(method, &format!("{APP}{path}"), &pairs);
         let route = world.route("app.otter.localhost");
-        let verdict = world.auth.authorize(&route, &parts, [127, 0, 0, 1].into()).await;
+        let verdict = world
+            .auth
+            .authorize(&route, &parts, [127, 0, 0, 1].into())
+            .await;
         let crate::auth::Verdict::Login(reply) = verdict else {
             panic!("{method} {path}: {verdict:?}");
         };
@@ -123,23 +148,40 @@ async fn other_requests_get_401() {
 async fn interactive_after_a_revoke() {
     let mut world = World::new().await;
     let mut ada = Browser::of("ada");
-    let id = ada.visit(&world, APP).await.1.permit().session().unwrap().id;
+    let id = ada
+        .visit(&world, APP)
+        .await
+        .1
+        .permit()
+        .session()
+        .unwrap()
+        .id;
     let scope = Scope::Session(id);
-    let revoked = world.revocations.revoke(scope, CutReason::Revoked, String::new(), false);
+    let revoked = world
+        .revocations
+        .revoke(scope, CutReason::Revoked, String::new(), false);
     revoked.await.unwrap().unwrap();
     world.follow().await;
     let failure = ada.get(&world, &format!("{APP}/x")).await.failure();
     assert_eq!(failure.code, Code::SessionRevoked);
     let again = failure.action.unwrap().url;
-    assert_eq!(again, format!("{APP}/.sallyport/login?return_to=%2Fx&again=1"));
+    assert_eq!(
+        again,
+        format!("{APP}/.sallyport/login?return_to=%2Fx&again=1")
+    );
     // A browser without that cookie logs in silently, and meets the same button.
     let mut bare = Browser::of("ada");
     let failure = bare.visit(&world, APP).await.1.failure();
     assert_eq!(failure.code, Code::SessionRevoked);
     assert!(world.sessions().await.is_empty());
-    let page = bare.to_provider(&world, &failure.action.unwrap().url).await;
+    let page = bare
+        .reach_provider(&world, &failure.action.unwrap().url)
+        .await;
     let query = page.query().unwrap();
-    assert!(query.contains("prompt=login") && query.contains("max_age=0"), "{query}");
+    assert!(
+        query.contains("prompt=login") && query.contains("max_age=0"),
+        "{query}"
+    );
     let back = bare.at_provider(&world, &page);
     bare.visit(&world, &back).await.1.permit();
     let (at, end) = ada.visit(&world, &again).await;
@@ -152,13 +194,22 @@ async fn interactive_after_a_revoke() {
 async fn revoked_while_the_login_was_under_way() {
     let mut world = World::new().await;
     let mut ada = Browser::of("ada");
-    let user = ada.visit(&world, APP).await.1.permit().session().unwrap().user;
+    let user = ada
+        .visit(&world, APP)
+        .await
+        .1
+        .permit()
+        .session()
+        .unwrap()
+        .user;
     let url = format!("{APP}/.sallyport/login?again=1");
-    let page = ada.to_provider(&world, &url).await;
+    let page = ada.reach_provider(&world, &url).await;
     let back = ada.at_provider(&world, &page);
     let hand_over = ada.get(&world, &back).await.location();
     let scope = Scope::User(user);
-    let revoked = world.revocations.revoke(scope, CutReason::Revoked, String::new(), false);
+    let revoked = world
+        .revocations
+        .revoke(scope, CutReason::Revoked, String::new(), false);
     revoked.await.unwrap().unwrap();
     world.follow().await;
     let failure = ada.get(&world, &hand_over).await.failure();
@@ -180,12 +231,18 @@ async fn logs_out() {
     let Content::SignOut { action, person } = content else {
         panic!("a button: {content:?}");
     };
-    assert_eq!((action.as_str(), person.as_deref()), ("/.sallyport/logout", Some("ada@example.test")));
+    assert_eq!(
+        (action.as_str(), person.as_deref()),
+        ("/.sallyport/logout", Some("ada@example.test"))
+    );
     assert_eq!(world.sessions().await.len(), 1);
     let Outcome::Answered(reply) = ada.send(&world, "POST", &url).await else {
         panic!("a page");
     };
-    assert!(matches!(reply.content, Content::SignedOut { .. }), "{reply:?}");
+    assert!(
+        matches!(reply.content, Content::SignedOut { .. }),
+        "{reply:?}"
+    );
     assert!(world.sessions().await.is_empty());
     assert_eq!(ada.session_cookie("app.otter.localhost"), None);
     world.follow().await;
@@ -202,21 +259,41 @@ async fn session_keys_and_unknown_paths() {
     let world = World::new().await;
     let mut ada = Browser::of("ada");
     let path = |path: &str| format!("{APP}/.sallyport{path}");
-    assert_eq!(ada.get(&world, &path("/session")).await.code(), Code::LoginRequired);
-    let id = ada.visit(&world, APP).await.1.permit().session().unwrap().id;
-    let Outcome::Answered(Reply { content: Content::Json { body, .. }, .. }) =
-        ada.get(&world, &path("/session")).await
+    assert_eq!(
+        ada.get(&world, &path("/session")).await.code(),
+        Code::LoginRequired
+    );
+    let id = ada
+        .visit(&world, APP)
+        .await
+        .1
+        .permit()
+        .session()
+        .unwrap()
+        .id;
+    let Outcome::Answered(Reply {
+        content: Content::Json { body, .. },
+        ..
+    }) = ada.get(&world, &path("/session")).await
     else {
         panic!("a document");
     };
     let who: serde_json::Value = serde_json::from_str(&body).unwrap();
     assert_eq!(who["user"]["email"], "ada@example.test");
     assert_eq!(who["session"]["id"], id.to_string());
-    let secret = ada.session_cookie("app.otter.localhost").unwrap().split('.').nth(3).unwrap();
+    let secret = ada
+        .session_cookie("app.otter.localhost")
+        .unwrap()
+        .split('.')
+        .nth(3)
+        .unwrap();
     assert!(!body.contains(secret) && !body.contains("access-t0ken"));
     assert_eq!(ada.get(&world, &path("")).await.code(), Code::UnknownPath);
     assert_eq!(ada.get(&world, &path("/x")).await.code(), Code::UnknownPath);
-    assert_eq!(ada.get(&world, &format!("{AUTH}/x")).await.code(), Code::UnknownPath);
+    assert_eq!(
+        ada.get(&world, &format!("{AUTH}/x")).await.code(),
+        Code::UnknownPath
+    );
     for (method, url) in [
         ("HEAD", path("/callback?code=x")),
         ("POST", path("/login")),
@@ -244,7 +321,11 @@ async fn public_endpoints() {
     let route = world.route("app.otter.localhost");
     let reply = world
         .auth
-        .endpoint_path(&route, request.body(bytes::Bytes::new()).unwrap(), [127, 0, 0, 1].into())
+        .endpoint_path(
+            &route,
+            request.body(bytes::Bytes::new()).unwrap(),
+            [127, 0, 0, 1].into(),
+        )
         .await;
     assert_eq!(Outcome::Answered(reply).code(), Code::LoginRequired);
 }

@@ -28,7 +28,9 @@ async fn revoked_before_it_listened() {
     let mut ada = Browser::of("ada");
     let mut permit = ada.visit(&world, APP).await.1.permit();
     let scope = Scope::User(permit.session().unwrap().user);
-    let revoked = world.revocations.revoke(scope, CutReason::Revoked, String::new(), false);
+    let revoked = world
+        .revocations
+        .revoke(scope, CutReason::Revoked, String::new(), false);
     revoked.await.unwrap().unwrap();
     world.follow().await;
     assert_eq!(permit.cut().await, CutReason::Revoked);
@@ -57,7 +59,12 @@ async fn changed_rules() {
     };
     other.provider = "second".to_owned();
     world.change_app(Access::Login(other));
-    assert!(ada.get(&world, APP).await.location().contains("/login?ticket="));
+    assert!(
+        ada.get(&world, APP)
+            .await
+            .location()
+            .contains("/login?ticket=")
+    );
     world.routes.remove(world.app.id);
     assert_eq!(permit.cut().await, CutReason::EndpointRemoved);
 }
@@ -72,11 +79,17 @@ async fn absolute_end() {
     drop(permit);
     let parts = ada.fetch("GET", APP, &[]);
     let route = world.route("app.otter.localhost");
-    let verdict = world.auth.authorize(&route, &parts, [127, 0, 0, 1].into()).await;
+    let verdict = world
+        .auth
+        .authorize(&route, &parts, [127, 0, 0, 1].into())
+        .await;
     let crate::auth::Verdict::Login(reply) = verdict else {
         panic!("{verdict:?}");
     };
-    assert_eq!(super::world::Outcome::Answered(reply).code(), Code::SessionExpired);
+    assert_eq!(
+        super::world::Outcome::Answered(reply).code(),
+        Code::SessionExpired
+    );
     // A page load logs in again, without a page in between.
     ada.visit(&world, APP).await.1.permit();
 }
@@ -85,7 +98,7 @@ async fn absolute_end() {
 #[tokio::test]
 async fn idle_end() {
     let limit = Duration::from_millis(400);
-    let world = World::with(rule(Duration::from_secs(60), Some(limit))).await;
+    let world = World::with(rule(Duration::from_mins(1), Some(limit))).await;
     let mut ada = Browser::of("ada");
     let mut permit = ada.visit(&world, APP).await.1.permit();
     let held = tokio::time::timeout(3 * limit, permit.cut()).await;

@@ -184,35 +184,35 @@ pub(super) enum Outcome {
 impl Outcome {
     #[track_caller]
     pub(super) fn permit(self) -> Permit {
-        match self {
-            Self::Passed(permit) => permit,
-            other => panic!("not let in: {other:?}"),
-        }
+        let Self::Passed(permit) = self else {
+            panic!("not let in: {self:?}");
+        };
+        permit
     }
 
     #[track_caller]
     pub(super) fn location(self) -> String {
-        match self {
-            Self::Answered(Reply {
-                content: Content::Redirect(location),
-                ..
-            }) => location,
-            other => panic!("no redirect: {other:?}"),
-        }
+        let Self::Answered(Reply {
+            content: Content::Redirect(location),
+            ..
+        }) = self
+        else {
+            panic!("no redirect: {self:?}");
+        };
+        location
     }
 
     #[track_caller]
     pub(super) fn failure(self) -> Failure {
-        match self {
-            Self::Answered(Reply {
-                content: Content::Failure(failure),
-                cookies,
-            }) => {
-                assert!(cookies.is_empty(), "a refusal sets and clears no cookie");
-                failure
-            }
-            other => panic!("no failure: {other:?}"),
-        }
+        let Self::Answered(Reply {
+            content: Content::Failure(failure),
+            cookies,
+        }) = self
+        else {
+            panic!("no failure: {self:?}");
+        };
+        assert!(cookies.is_empty(), "a refusal sets and clears no cookie");
+        failure
     }
 
     #[track_caller]
@@ -293,13 +293,14 @@ impl Browser {
     }
 
     /// Follows redirects from an address to the provider's page, and gives that.
-    pub(super) async fn to_provider(&mut self, world: &World, url: &str) -> Url {
+    pub(super) async fn reach_provider(&mut self, world: &World, url: &str) -> Url {
         let mut at = url.to_owned();
         for _ in 0..4 {
-            match self.get(world, &at).await {
-                Outcome::Provider(url) => return url,
-                other => at = other.location(),
+            let outcome = self.get(world, &at).await;
+            if let Outcome::Provider(page) = outcome {
+                return page;
             }
+            at = outcome.location();
         }
         panic!("no provider's page after {url}");
     }
@@ -313,14 +314,18 @@ impl Browser {
     pub(super) async fn visit(&mut self, world: &World, url: &str) -> (String, Outcome) {
         let mut at = url.to_owned();
         for _ in 0..12 {
-            match self.get(world, &at).await {
-                Outcome::Provider(page) => at = self.at_provider(world, &page),
-                Outcome::Answered(Reply {
-                    content: Content::Redirect(location),
-                    ..
-                }) => at = location,
-                end => return (at, end),
-            }
+            let outcome = self.get(world, &at).await;
+            at = if let Outcome::Provider(page) = &outcome {
+                self.at_provider(world, page)
+            } else if let Outcome::Answered(Reply {
+                content: Content::Redirect(location),
+                ..
+            }) = &outcome
+            {
+                location.clone()
+            } else {
+                return (at, outcome);
+            };
         }
         panic!("no end after {url}");
     }
