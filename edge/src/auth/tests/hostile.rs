@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use proto::code::Code;
 
-use super::world::{APP, AUTH, Browser, OTHER, World};
+use super::world::{APP, AUTH, Browser, OTHER, Outcome, World};
 use crate::auth::Verdict;
 use crate::model::session::CutReason;
 
@@ -207,7 +207,7 @@ async fn e12_forged_sign_out() {
     };
     for from in ["cross-site", "same-site"] {
         let reply = sign_out(&[("sec-fetch-site", from)], &ada).await;
-        let code = super::world::Outcome::Answered(reply).code();
+        let code = Outcome::Answered(reply).code();
         assert_eq!(code, Code::CrossSiteRefused);
     }
     let stranger = sign_out(&[], &Browser::of("mal")).await;
@@ -243,7 +243,7 @@ async fn siblings_are_strangers() {
         let Verdict::Login(reply) = judge(method, &pairs).await else {
             panic!("{method} {pairs:?}");
         };
-        let failure = super::world::Outcome::Answered(reply).failure();
+        let failure = Outcome::Answered(reply).failure();
         assert_eq!(failure.code, Code::CrossSiteRefused);
         assert!(failure.login_url.is_some());
     }
@@ -285,3 +285,43 @@ async fn a_stale_edge_asks_the_store() {
     assert_eq!(ada.get(&world, APP).await.code(), Code::SessionRevoked);
     assert!(ada.session_cookie("app.otter.localhost").is_some());
 }
+
+/// d05, e13: a store that fails at any step answers 503: nobody is let in, nothing is redeemed, no
+/// cookie is set or cleared, and afterwards everything goes on.
+#[tokio::test]
+async fn d05_store_fails() {
+    let world = World::new().await;
+    let crate::store::Store::Embedded(disk) = &*world.store;
+    let refused = |outcome: Outcome, what: &str| {
+        let code = outcome.code();
+        let is_store = matches!(code, Code::StoreFull | Code::StoreUnavailable);
+        assert!(is_store && code.status() == 503, "{what}: {code}");
+    };
+    let mut ada = Browser::of("ada");
+    let page = ada.reach_provider(&world, APP).await;
+    let back = ada.at_provider(&world, &page);
+    disk.fail_writes(DISK_FULL);
+    refused(ada.get(&world, &back).await, "state");
+    assert_eq!(world.issuer.token_calls(), 0);
+    disk.fail_writes(0);
+
+    let page = ada.reach_provider(&world, APP).await;
+    let back = ada.at_provider(&world, &page);
+    let hand_over = ada.get(&world, &back).await.location();
+    disk.fail_writes(DISK_FULL);
+    refused(ada.get(&world, &hand_over).await, "hand-over");
+    assert!(world.sessions().await.is_empty());
+    disk.fail_writes(0);
+
+    ada.visit(&world, APP).await.1.permit();
+    disk.fail_writes(DISK_FULL);
+    let url = format!("{APP}/.sallyport/logout");
+    refused(ada.send(&world, "POST", &url).await, "log-out");
+    ada.get(&world, APP).await.permit();
+    disk.fail_writes(0);
+    ada.send(&world, "POST", &url).await;
+    assert!(world.sessions().await.is_empty());
+}
+
+/// ENOSPC.
+const DISK_FULL: i32 = 28;

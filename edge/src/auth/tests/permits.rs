@@ -5,7 +5,7 @@ use std::time::Duration;
 use proto::code::Code;
 
 use super::login_rule;
-use super::world::{APP, Browser, World};
+use super::world::{APP, Browser, Outcome, World};
 use crate::model::change::Scope;
 use crate::model::endpoint::{Access, LoginRule};
 use crate::model::session::CutReason;
@@ -86,10 +86,7 @@ async fn absolute_end() {
     let crate::auth::Verdict::Login(reply) = verdict else {
         panic!("{verdict:?}");
     };
-    assert_eq!(
-        super::world::Outcome::Answered(reply).code(),
-        Code::SessionExpired
-    );
+    assert_eq!(Outcome::Answered(reply).code(), Code::SessionExpired);
     // A page load logs in again, without a page in between.
     ada.visit(&world, APP).await.1.permit();
 }
@@ -110,10 +107,10 @@ async fn idle_end() {
         let url = format!("{APP}/.sallyport/session");
         loop {
             let outcome = ada.get(&world, &url).await;
-            if let super::world::Outcome::Answered(reply) = outcome
+            if let Outcome::Answered(reply) = outcome
                 && matches!(reply.content, crate::auth::reply::Content::Failure(_))
             {
-                return super::world::Outcome::Answered(reply).code();
+                return Outcome::Answered(reply).code();
             }
             tokio::task::yield_now().await;
         }
