@@ -3,7 +3,7 @@
 //! Plain `http` values in, plain values out: no sockets, no HTML (that is `ingress::respond`), no rule
 //! of its own (that is `policy`). Reading order: `authorize` and `permit` for the data path; `flow`,
 //! then `login`, `callback`, `handover`, `logout` for the way in and out; `cookie`, `binding`,
-//! `once`, `target`, `query`, `fetch`, `seal`, `pace` and `assertion` are what they are made of.
+//! `once`, `target`, `query`, `fetch`, `pace` and `assertion` are what they are made of.
 
 mod assertion;
 mod authorize;
@@ -21,7 +21,6 @@ mod paths;
 pub(crate) mod permit;
 mod query;
 pub(crate) mod reply;
-mod seal;
 mod target;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -38,9 +37,10 @@ use crate::idp::Providers;
 use crate::model::endpoint::Endpoint;
 use crate::model::site::Site;
 use crate::route::table::Table;
-use crate::secret::ClusterKey;
+use crate::secret::{ClusterKey, Secret};
 use crate::session::live::Live;
 use crate::session::revoke::Revocations;
+use crate::store::seal::Sealer;
 use crate::store::{Store, StoreError};
 
 pub(crate) use authorize::Verdict;
@@ -61,7 +61,7 @@ pub(crate) struct Auth {
     clock: Clock,
     fresh: Fresh,
     cookies: cookie::Cookies,
-    seals: seal::Seals,
+    tickets: Sealer,
     codes: once::Codes,
     pace: pace::Pace,
     assertions: assertion::Assertions,
@@ -92,7 +92,7 @@ impl Auth {
         let (current, previous) = (&parts.cluster_key, parts.previous_cluster_key.as_ref());
         Self {
             cookies: cookie::Cookies::new(current, previous),
-            seals: seal::Seals::new(current, previous),
+            tickets: sealer(current, previous),
             codes: once::Codes::new(current, previous),
             pace: pace::Pace::new(),
             assertions: assertion::Assertions::new(current, previous),
@@ -134,6 +134,15 @@ impl fmt::Debug for Auth {
             .field("site", &self.site)
             .finish_non_exhaustive()
     }
+}
+
+/// What seals tickets on their way through a browser.
+fn sealer(current: &ClusterKey, previous: Option<&ClusterKey>) -> Sealer {
+    let key = |cluster_key: &ClusterKey| cluster_key.derive("login tickets");
+    Sealer::new(
+        key(current).expose(),
+        previous.map(key).as_ref().map(Secret::expose),
+    )
 }
 
 /// What a person is told when the store did not do it. The cause goes to the log, here.

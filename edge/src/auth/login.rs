@@ -13,7 +13,6 @@ use crate::auth::authorize::{Absent, SIGN_IN};
 use crate::auth::flow::{BINDING_LIFE, LOGIN_KEPT, Ticket, after};
 use crate::auth::query::Query;
 use crate::auth::reply::{Failure, Reply};
-use crate::auth::seal::Purpose;
 use crate::auth::target::{RESERVED, Target};
 use crate::auth::{Auth, binding, store_code};
 use crate::idp::{Begin, IdpError};
@@ -48,7 +47,8 @@ impl Auth {
     }
 
     fn write_ticket(&self, ticket: &Ticket) -> Result<String, Code> {
-        Ok(URL_SAFE_NO_PAD.encode(self.seals.seal(Purpose::Ticket, b"", ticket)?))
+        let text = serde_json::to_vec(ticket).map_err(|_| Code::Internal)?;
+        Ok(URL_SAFE_NO_PAD.encode(self.tickets.seal(TICKET, b"", &text)))
     }
 
     fn read_ticket(&self, text: &str) -> Option<Ticket> {
@@ -56,7 +56,7 @@ impl Auth {
             return None;
         }
         let sealed = URL_SAFE_NO_PAD.decode(text).ok()?;
-        self.seals.open(Purpose::Ticket, b"", &sealed)
+        serde_json::from_slice(&self.tickets.open(TICKET, b"", &sealed)?).ok()
     }
 
     /// `/.sallyport/login` on an endpoint. Whoever is signed in goes on at once, except with `again`,
@@ -187,6 +187,8 @@ pub(super) fn provider_code(provider: &str, error: &IdpError) -> Code {
 pub(super) const RETURN_TO: &str = "return_to";
 pub(super) const AGAIN: &str = "again";
 pub(super) const CALLBACK: &str = "/callback/";
+/// What a sealed ticket is sealed as.
+const TICKET: &str = "ticket";
 /// With it the whole address stays within what browsers, proxies and logs carry.
 const TICKET_BYTES_MAX: usize = 4096;
 const TRY_AGAIN: &str = "Try again";

@@ -1,4 +1,10 @@
-//! What the tests of this module share, and the login flow on a real store.
+//! What the tests of this module share, and the login flow on a real store with a real issuer.
+
+mod hostile;
+mod issuer;
+mod login;
+mod permits;
+mod world;
 
 use std::time::Duration;
 
