@@ -308,14 +308,14 @@ impl Embedded {
             return Ok(batch);
         }
         let news = head.wait_for(|head| *head > after.0);
-        match tokio::time::timeout(wait, news).await {
-            Ok(_) => {
-                self.engine
-                    .read(move |view| log::read(view, shard, after))
-                    .await
-            }
-            Err(_) => Ok(batch),
+        // What it gives borrows the channel, and must not live across the next wait.
+        let is_news = tokio::time::timeout(wait, news).await.is_ok();
+        if !is_news {
+            return Ok(batch);
         }
+        self.engine
+            .read(move |view| log::read(view, shard, after))
+            .await
     }
 
     #[expect(clippy::unused_async, reason = "the interface is asynchronous")]
