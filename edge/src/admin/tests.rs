@@ -18,13 +18,14 @@ use tempfile::TempDir;
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::model::change::Revision;
 use crate::model::endpoint::{Access, Endpoint};
 use crate::model::session::{Browser, Place, UserAgent};
 use crate::model::user::Claims;
 use crate::secret::{new_id, random, sha256};
 use crate::store::embedded::Embedded;
 use crate::store::seal::Sealer;
-use crate::store::{Claimed, NewSession, Revision, Shard};
+use crate::store::{Claimed, NewSession, Shard};
 
 /// A store, the doors over it, and one API key.
 struct World {
@@ -49,7 +50,9 @@ impl Answer {
     }
 
     fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
     }
 
     /// The status, and the code of an error.
@@ -58,9 +61,18 @@ impl Answer {
         let body = self.json();
         let code = body["error_code"].as_str().unwrap_or_default().to_owned();
         assert_eq!(body["status_code"], self.status.as_u16(), "{body}");
-        assert!(body["details"]["operation_id"].as_str().unwrap().starts_with("req_"), "{body}");
+        assert!(
+            body["details"]["operation_id"]
+                .as_str()
+                .unwrap()
+                .starts_with("req_"),
+            "{body}"
+        );
         assert_eq!(self.header("sallyport-error"), code);
-        assert_eq!(self.header("ngrok-operation-id"), body["details"]["operation_id"]);
+        assert_eq!(
+            self.header("ngrok-operation-id"),
+            body["details"]["operation_id"]
+        );
         (self.status.as_u16(), code)
     }
 }
@@ -74,10 +86,19 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock;
         let edge = new_id(clock.unix_ms());
-        let engine = Embedded::open(&folder.path().join("store"), Sealer::new(&[7; 32], None), edge).await.unwrap();
+        let engine = Embedded::open(
+            &folder.path().join("store"),
+            Sealer::new(&[7; 32], None),
+            edge,
+        )
+        .await
+        .unwrap();
         let store = Arc::new(Store::Embedded(engine));
         let online = Arc::new(Mutex::new(Vec::new()));
-        let site = Site { domain: "otter.localhost".to_owned(), port: 8443 };
+        let site = Site {
+            domain: "otter.localhost".to_owned(),
+            port: 8443,
+        };
         let admin = Admin::new(AdminParts {
             store: Arc::clone(&store),
             revocations: Revocations::new(Arc::clone(&store), clock),
@@ -90,21 +111,38 @@ impl World {
             },
             presence: Box::new({
                 let (online, started_at) = (Arc::clone(&online), clock.now());
-                move || Presence { edge, started_at, tunnels: 1, sessions: 2, online: online.lock().unwrap().clone() }
+                move || Presence {
+                    edge,
+                    started_at,
+                    tunnels: 1,
+                    sessions: 2,
+                    online: online.lock().unwrap().clone(),
+                }
             }),
             verify_provider: Box::new(|wanted| {
                 Box::pin(async move {
                     if wanted.client_id == "wrong" {
                         return Err("discovery failed: no such host".to_owned());
                     }
-                    let issuer = wanted.issuer.unwrap_or_else(|| "https://accounts.google.com".to_owned());
-                    Ok(ProviderFound { kind: "oidc".to_owned(), issuer })
+                    let issuer = wanted
+                        .issuer
+                        .unwrap_or_else(|| "https://accounts.google.com".to_owned());
+                    Ok(ProviderFound {
+                        kind: "oidc".to_owned(),
+                        issuer,
+                    })
                 })
             }),
             knows_places,
         });
         let key = admin.mint_api_key("tests".to_owned()).await.unwrap().token;
-        Self { _folder: folder, admin, store, key, online }
+        Self {
+            _folder: folder,
+            admin,
+            store,
+            key,
+            online,
+        }
     }
 
     async fn endpoint(&self, name: &str) -> EndpointId {
@@ -195,7 +233,11 @@ impl World {
     }
 
     async fn socket(&self, method: Method, uri: &str, body: &str) -> Answer {
-        let request = Request::builder().method(method).uri(uri).body(Body::from(body.to_owned())).unwrap();
+        let request = Request::builder()
+            .method(method)
+            .uri(uri)
+            .body(Body::from(body.to_owned()))
+            .unwrap();
         ask(self.admin.socket(), request).await
     }
 }
@@ -204,5 +246,9 @@ async fn ask(door: Router, request: Request<Body>) -> Answer {
     let response = door.oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
-    Answer { status: parts.status, headers: parts.headers, text }
+    Answer {
+        status: parts.status,
+        headers: parts.headers,
+        text,
+    }
 }
