@@ -48,6 +48,27 @@ struct Common {
 enum Command {
     /// Run an edge; without configuration on loopback, with a domain of its own
     Serve(ServeFlags),
+    #[command(flatten)]
+    Ask(Ask),
+    /// The configuration file
+    #[command(subcommand)]
+    Config(Config),
+    /// Print a completion script for a shell
+    Completion { shell: clap_complete::Shell },
+    /// Print the manual page
+    Man {
+        /// Write a page for every command into this folder instead
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+    /// Print generated documentation
+    #[command(subcommand, hide = true)]
+    Docs(Docs),
+}
+
+/// Commands that ask the running edge.
+#[derive(Debug, Subcommand)]
+enum Ask {
     /// Identity providers that people sign in with
     #[command(subcommand)]
     Provider(Provider),
@@ -67,9 +88,6 @@ enum Command {
         /// A receipt's id, `rcpt_…`
         id: String,
     },
-    /// The configuration file
-    #[command(subcommand)]
-    Config(Config),
     /// How the running edge is
     Status,
     /// Copy the store into a new file, while the edge runs
@@ -77,17 +95,6 @@ enum Command {
         /// The new file; nothing is overwritten
         file: PathBuf,
     },
-    /// Print a completion script for a shell
-    Completion { shell: clap_complete::Shell },
-    /// Print the manual page
-    Man {
-        /// Write a page for every command into this folder instead
-        #[arg(long, value_name = "DIR")]
-        dir: Option<PathBuf>,
-    },
-    /// Print generated documentation
-    #[command(subcommand, hide = true)]
-    Docs(Docs),
 }
 
 #[derive(Debug, Args)]
@@ -296,13 +303,13 @@ fn dispatch(cli: Cli) -> Result<Outcome, CliError> {
             })));
         }
         Command::Config(Config::Check { config }) => {
-            act::check_config(config.as_deref(), data_dir, json)?
+            act::check_config(config.as_deref(), data_dir, json)?;
         }
         Command::Completion { shell } => docs::completion(&mut Cli::command(), shell),
         Command::Man { dir } => docs::man(Cli::command(), dir.as_deref())?,
         Command::Docs(Docs::Config) => print::text(&crate::config::reference()),
         Command::Docs(Docs::Errors) => print::text(&docs::errors()),
-        command => act::ask(command, &data_folder(data_dir)?, json)?,
+        Command::Ask(ask) => act::ask(ask, &data_folder(data_dir)?, json)?,
     }
     Ok(Outcome::Exit(ExitCode::SUCCESS))
 }

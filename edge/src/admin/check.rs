@@ -15,7 +15,7 @@ use proto::id::OperatorId;
 use super::error::AdminError;
 use super::{Admin, Client, params};
 use crate::model::site::ReservedHost;
-use crate::secret::{self, Secret, equal, sha256};
+use crate::secret::{Secret, equal, sha256};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -30,7 +30,7 @@ pub(super) struct Operator {
 
 /// Request extension: a form whose token was checked.
 #[derive(Clone, Debug)]
-pub(super) struct CheckedForm(Arc<Vec<(String, String)>>);
+pub(super) struct CheckedForm(Arc<[(String, String)]>);
 
 impl CheckedForm {
     pub(super) fn value(&self, name: &str) -> Option<&str> {
@@ -102,7 +102,7 @@ pub(super) async fn operator(
     if is_unsafe(request.method()) {
         let (parts, body) = request.into_parts();
         let form = form(&params::read(body).await?);
-        let checked = CheckedForm(Arc::new(form));
+        let checked = CheckedForm(form.into());
         let token = checked.value(CSRF_FIELD).unwrap_or_default();
         if !equal(token.as_bytes(), operator.csrf.as_bytes()) {
             return Err(AdminError::new(Code::CsrfRefused));
@@ -184,7 +184,7 @@ pub(super) fn cookie_value(id: OperatorId, secret: &[u8; 32]) -> Secret<String> 
 fn csrf_token(secret: &Secret<[u8; 32]>) -> String {
     let mut input = b"sallyport dashboard form".to_vec();
     input.extend_from_slice(secret.expose());
-    URL_SAFE_NO_PAD.encode(secret::sha256(&input))
+    URL_SAFE_NO_PAD.encode(sha256(&input))
 }
 
 /// A form's fields.

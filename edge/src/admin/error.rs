@@ -9,7 +9,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::{
-    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+    ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use proto::code::{Blame, Code};
@@ -157,9 +157,6 @@ fn written(
         headers.insert(ERROR_CODE, value);
     }
     match view.status_code {
-        405 => {
-            headers.entry(ALLOW).or_insert(HeaderValue::from_static(""));
-        }
         429 => {
             headers.insert(RETRY_AFTER, HeaderValue::from(failures::WINDOW.as_secs()));
         }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::client::Client;
 use super::{
-    AddProvider, CliError, Command, Credential, Operator, Provider, RevokeFlags, RevokeScope, print,
+    AddProvider, Ask, CliError, Credential, Operator, Provider, RevokeFlags, RevokeScope, print,
 };
 use crate::admin::views::{
     BackupView, CredentialView, FreshCredential, OperatorLink, ProviderView, ReceiptView,
@@ -16,7 +16,7 @@ use crate::admin::views::{
 use crate::config::{KeyEnvironment, Overrides, Settings};
 
 /// Commands that need a running edge.
-pub(super) fn ask(command: Command, data_dir: &Path, json: bool) -> Result<(), CliError> {
+pub(super) fn ask(command: Ask, data_dir: &Path, json: bool) -> Result<(), CliError> {
     let client = Client::new(data_dir)?;
     let asked = Asked {
         client,
@@ -24,33 +24,26 @@ pub(super) fn ask(command: Command, data_dir: &Path, json: bool) -> Result<(), C
         at: format!("--data-dir {}", data_dir.display()),
     };
     match command {
-        Command::Provider(Provider::Add(flags)) => asked.add_provider(flags),
-        Command::Provider(Provider::List) => asked.providers(),
-        Command::Provider(Provider::Remove { name }) => {
+        Ask::Provider(Provider::Add(flags)) => asked.add_provider(&flags),
+        Ask::Provider(Provider::List) => asked.providers(),
+        Ask::Provider(Provider::Remove { name }) => {
             asked.removed("/providers", &name, "removed", "Provider")
         }
-        Command::Authtoken(Credential::Create { description }) => {
-            asked.create_authtoken(&description)
-        }
-        Command::Authtoken(Credential::List) => asked.credentials("/authtokens", "authtoken"),
-        Command::Authtoken(Credential::Revoke { id }) => {
+        Ask::Authtoken(Credential::Create { description }) => asked.create_authtoken(&description),
+        Ask::Authtoken(Credential::List) => asked.credentials("/authtokens", "authtoken"),
+        Ask::Authtoken(Credential::Revoke { id }) => {
             asked.removed("/authtokens", &id, "revoked", "Authtoken")
         }
-        Command::ApiKey(Credential::Create { description }) => asked.create_api_key(&description),
-        Command::ApiKey(Credential::List) => asked.credentials("/api-keys", "api-key"),
-        Command::ApiKey(Credential::Revoke { id }) => {
+        Ask::ApiKey(Credential::Create { description }) => asked.create_api_key(&description),
+        Ask::ApiKey(Credential::List) => asked.credentials("/api-keys", "api-key"),
+        Ask::ApiKey(Credential::Revoke { id }) => {
             asked.removed("/api-keys", &id, "revoked", "API key")
         }
-        Command::Operator(Operator::Link) => asked.operator_link(),
-        Command::Revoke(flags) => asked.revoke(flags),
-        Command::Receipt { id } => asked.receipt(&id),
-        Command::Status => asked.status(),
-        Command::Backup { file } => asked.backup(&file),
-        Command::Serve(_)
-        | Command::Config(_)
-        | Command::Completion { .. }
-        | Command::Man { .. }
-        | Command::Docs(_) => Ok(()),
+        Ask::Operator(Operator::Link) => asked.operator_link(),
+        Ask::Revoke(flags) => asked.revoke(flags),
+        Ask::Receipt { id } => asked.receipt(&id),
+        Ask::Status => asked.status(),
+        Ask::Backup { file } => asked.backup(&file),
     }
 }
 
@@ -145,7 +138,7 @@ impl Asked {
         Ok(())
     }
 
-    fn add_provider(&self, flags: AddProvider) -> Result<(), CliError> {
+    fn add_provider(&self, flags: &AddProvider) -> Result<(), CliError> {
         let secret = read_secret(&flags.client_secret_file)?;
         let body = json!({
             "name": flags.name,

@@ -122,13 +122,18 @@ impl Client {
     }
 
     fn unreachable(&self, error: &io::Error) -> CliError {
-        match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => CliError::NotRunning(self.data_dir.clone()),
-            io::ErrorKind::PermissionDenied => CliError::Failed(
-                "the edge's socket belongs to another user: run this command as the user that runs the edge".to_owned(),
-            ),
-            _ => CliError::Failed(format!("the edge's socket cannot be used: {error}")),
+        let kind = error.kind();
+        if matches!(
+            kind,
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+        ) {
+            return CliError::NotRunning(self.data_dir.clone());
         }
+        CliError::Failed(if kind == io::ErrorKind::PermissionDenied {
+            "the edge's socket belongs to another user: run this command as the user that runs the edge".to_owned()
+        } else {
+            format!("the edge's socket cannot be used: {error}")
+        })
     }
 }
 

@@ -16,17 +16,15 @@ pub(super) fn completion(command: &mut clap::Command, shell: clap_complete::Shel
 pub(super) fn man(command: clap::Command, dir: Option<&Path>) -> Result<(), CliError> {
     let failed =
         |error: std::io::Error| CliError::Failed(format!("the manual cannot be written: {error}"));
-    match dir {
-        Some(dir) => clap_mangen::generate_to(command, dir).map_err(failed),
-        None => {
-            let mut out = Vec::new();
-            clap_mangen::Man::new(command)
-                .render(&mut out)
-                .map_err(failed)?;
-            print::text(&String::from_utf8_lossy(&out));
-            Ok(())
-        }
+    if let Some(dir) = dir {
+        return clap_mangen::generate_to(command, dir).map_err(failed);
     }
+    let mut out = Vec::new();
+    clap_mangen::Man::new(command)
+        .render(&mut out)
+        .map_err(failed)?;
+    print::text(&String::from_utf8_lossy(&out));
+    Ok(())
 }
 
 /// The table of error codes, as `docs/errors.md` holds it.

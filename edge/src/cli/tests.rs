@@ -56,7 +56,7 @@ fn flags_are_read() {
         cli.common.data_dir.as_deref(),
         Some(std::path::Path::new("/tmp/x"))
     );
-    let Command::Provider(Provider::Add(add)) = cli.command else {
+    let Command::Ask(Ask::Provider(Provider::Add(add))) = cli.command else {
         panic!("{:?}", cli.command)
     };
     assert_eq!(add.scopes, ["groups", "offline_access"]);
@@ -89,7 +89,7 @@ fn flags_are_read() {
 #[test]
 fn no_edge_is_a_sentence_and_code_4() {
     let folder = tempfile::tempdir().unwrap();
-    let error = act::ask(Command::Status, folder.path(), false).unwrap_err();
+    let error = act::ask(Ask::Status, folder.path(), false).unwrap_err();
     assert_eq!(error.exit_code(), 4);
     let text = error.to_string();
     assert!(

@@ -178,7 +178,10 @@ impl Driver {
     fn received(&mut self) {
         loop {
             let now = self.now();
-            let outcome = match codec::decode(&mut self.received) {
+            let outcome = match codec::decode_within(
+                &mut self.received,
+                self.machine.frame_bytes_max(),
+            ) {
                 Ok(Some(frame)) => self.machine.handle_frame(now, frame),
                 Ok(None) => return,
                 Err(error) => {

@@ -124,7 +124,7 @@ impl Listening {
                         });
                     }
                     Ok(_) => {
-                        tracing::warn!("another user's process connected to the operator's socket")
+                        tracing::warn!("another user's process connected to the operator's socket");
                     }
                     Err(error) => {
                         tracing::warn!(%error, "operator's socket does not accept");
