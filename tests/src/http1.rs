@@ -62,11 +62,11 @@ impl Connection {
     pub fn text(ask: &Ask) -> Vec<u8> {
         let mut text = format!("{} {} HTTP/1.1\r\nHost: {}\r\n", ask.method, ask.target, ask.authority);
         for (name, value) in &ask.headers {
-            text.push_str(&format!("{name}: {value}\r\n"));
+            text.extend([name, ": ", value, "\r\n"]);
         }
         match &ask.body {
             Body::None => {}
-            Body::Whole(body) => text.push_str(&format!("Content-Length: {}\r\n", body.len())),
+            Body::Whole(body) => text.extend(["Content-Length: ", &body.len().to_string(), "\r\n"]),
             Body::Streamed => text.push_str("Transfer-Encoding: chunked\r\n"),
         }
         text.push_str("\r\n");
@@ -257,9 +257,13 @@ fn framing(method: &str, status: u16, headers: &[(String, String)]) -> Framing {
 
 /// What an error of the socket says about how the peer ended it.
 pub fn fault(error: &io::Error) -> Fault {
-    match error.kind() {
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => Fault::Reset,
-        io::ErrorKind::UnexpectedEof => Fault::Fin,
-        _ => Fault::Connection(error.to_string()),
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let kind = error.kind();
+    if matches!(kind, ConnectionReset | BrokenPipe | ConnectionAborted) {
+        Fault::Reset
+    } else if kind == UnexpectedEof {
+        Fault::Fin
+    } else {
+        Fault::Connection(error.to_string())
     }
 }

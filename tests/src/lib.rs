@@ -30,7 +30,7 @@ pub mod process;
 pub mod provider;
 pub mod random;
 pub mod require;
-pub mod revoke;
+pub mod traffic;
 pub mod upstream;
 pub mod user;
 pub mod wait;

@@ -41,6 +41,7 @@ pub struct Builder {
     arguments: Vec<String>,
     wrapper: Vec<String>,
     data_dir: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
 }
 
 /// The program `edge serve` of a world.
@@ -110,6 +111,13 @@ impl Builder {
         self
     }
 
+    /// Whom to trust, where the edge has certificate files of its own.
+    #[must_use]
+    pub fn ca_file(mut self, file: &Path) -> Self {
+        self.ca_file = Some(file.to_owned());
+        self
+    }
+
     /// Starts everything.
     pub async fn start(self) -> World {
         crate::net::install_provider();
@@ -125,7 +133,8 @@ impl Builder {
         let data_dir = self.data_dir.unwrap_or_else(|| dir.path().join("edge"));
         let (edge, ready) = Edge::start(dir.path(), &data_dir, arguments, self.wrapper).await;
         let addr: SocketAddr = text(&ready, "listen").parse().expect("an address");
-        let net = Net::new(addr, &text(&ready, "domain"), Path::new(&text(&ready, "ca_file")));
+        let ca_file = self.ca_file.unwrap_or_else(|| text(&ready, "ca_file").into());
+        let net = Net::new(addr, &text(&ready, "domain"), &ca_file);
         let key = edge.cli(&["api-key", "create", "--json"]).await.json();
         let authtoken = edge.cli(&["authtoken", "create", "--json"]).await.json();
         let dev = if self.has_provider {
@@ -225,6 +234,21 @@ impl World {
         process::run(command, b"").await
     }
 
+    /// A second run of an agent: the same home, and so the same instance.
+    pub async fn agent_again(&self, agent: &Agent) -> Agent {
+        let number = self.agents.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let start = Start { name: format!("agent-{number}-again"), ..agent.start.clone() };
+        let mut again = Agent {
+            process: start.spawn(),
+            url: String::new(),
+            label: String::new(),
+            endpoint_id: String::new(),
+            start,
+        };
+        again.forwarding().await;
+        again
+    }
+
     /// A fresh browser profile.
     pub fn user(&self, name: &str) -> User {
         User::new(&self.net, name)
@@ -265,7 +289,7 @@ impl World {
 impl Edge {
     async fn start(dir: &Path, data_dir: &Path, arguments: Vec<String>, wrapper: Vec<String>) -> (Self, Value) {
         let mut all = arguments.clone();
-        if !all.iter().any(|argument| argument == "--listen" || argument == "--config") {
+        if !all.iter().any(|argument| argument == "--listen") {
             all.extend(["--listen".to_owned(), "127.0.0.1:0".to_owned()]);
         }
         let logs = dir.join("logs");
@@ -309,10 +333,10 @@ impl Agent {
     /// Waits until it serves; keeps its address.
     pub async fn forwarding(&mut self) {
         let event = self.process.event_named("forwarding").await;
-        self.url = text(&event, "url").trim_end_matches('/').to_owned();
+        self.url = text(&event, "url").trim_end_matches('/').into();
         self.endpoint_id = text(&event, "endpoint_id");
         let host = url::Url::parse(&self.url).expect("a URL").host_str().expect("a host").to_owned();
-        self.label = host.split('.').next().unwrap_or_default().to_owned();
+        self.label = host.split('.').next().unwrap_or_default().into();
     }
 
     /// Starts it again, as it was, after it ended.

@@ -114,9 +114,8 @@ impl Reader {
     pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), Ended> {
         let (mut read, mut write) = self.stream.split();
         let write = async {
-            write.write_all(bytes).await.map_err(|error| match error.kind() {
-                io::ErrorKind::ConnectionReset => Ended::Reset,
-                _ => Ended::Fin,
+            write.write_all(bytes).await.map_err(|error| {
+                if error.kind() == io::ErrorKind::ConnectionReset { Ended::Reset } else { Ended::Fin }
             })
         };
         tokio::select! {
