@@ -34,6 +34,7 @@ use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::store::embedded::Embedded;
 use crate::store::seal::Sealer;
+use crate::trust::lease::Lease;
 use crate::tunnel::bind::Binder;
 use crate::tunnel::link::Listener;
 use crate::tunnel::listen::Tunnels;
@@ -114,8 +115,7 @@ impl Edge {
             cluster_key: cluster_key.clone(),
             previous_cluster_key: None,
             clock,
-            // The store is in this process: memory is never behind it.
-            fresh: Arc::new(|| true),
+            fresh: fresh(Lease::Always, clock),
         });
         let admin = Admin::new(AdminParts {
             store: Arc::clone(&store),
@@ -155,6 +155,7 @@ impl Edge {
             edge: edge_id,
             clock,
             shutdown: shutdown.clone(),
+            deciding: Arc::default(),
         };
         let ready = ready::Ready::new(&site, bound.address, &settings.data_dir, ca_file);
         let ingress = Arc::new(Ingress {
@@ -240,6 +241,13 @@ impl Edge {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// Whether memory may be believed, asked at every admission. With the embedded engine it always may:
+/// the store is in this process.
+fn fresh(lease: Lease, clock: Clock) -> Arc<dyn Fn() -> bool + Send + Sync> {
+    let started = clock.monotonic();
+    Arc::new(move || lease.is_fresh(clock.monotonic().duration_since(started)))
 }
 
 /// Removes what has expired, a little at a time.

@@ -335,6 +335,13 @@ impl Store {
         }
     }
 
+    /// The endpoint of a host in canonical form.
+    pub(crate) async fn endpoint_at(&self, host: String) -> Result<Option<Endpoint>, StoreError> {
+        match self {
+            Self::Embedded(engine) => engine.endpoint_at(host).await,
+        }
+    }
+
     /// Every endpoint (bounded by `proto::limits`).
     pub(crate) async fn endpoints(&self) -> Result<Vec<Endpoint>, StoreError> {
         match self {

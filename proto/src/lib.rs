@@ -16,9 +16,16 @@
 
 extern crate alloc;
 
+pub mod authtoken;
 pub mod bind;
 pub mod code;
+pub mod codec;
+pub mod control;
+pub mod frame;
 pub mod head;
 pub mod id;
 pub mod limits;
 pub mod version;
+
+#[cfg(test)]
+mod tests;

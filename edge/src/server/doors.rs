@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use crate::model::endpoint::Endpoint;
 use crate::route::table::Table;
 use crate::server::StartError;
 use crate::shutdown::Shutdown;
+use crate::tunnel::listen::Settled;
 
 /// Tells the admin doors what ingress knows of a request.
 pub(super) fn wired(door: Router) -> Router {
@@ -43,8 +43,6 @@ pub(super) fn settled(routes: Arc<Table>) -> Settled {
         })
     })
 }
-
-pub(crate) type Settled = Arc<dyn Fn(Endpoint) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 /// Opens the operator's socket and serves it until shutdown.
 pub(super) async fn operator_socket(

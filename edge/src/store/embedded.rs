@@ -151,6 +151,13 @@ impl Embedded {
         })
     }
 
+    pub(crate) async fn endpoint_at(&self, host: String) -> Result<Option<Endpoint>, StoreError> {
+        let _ = host;
+        Err(StoreError::Unreadable {
+            what: "anything yet",
+        })
+    }
+
     pub(crate) async fn endpoints(&self) -> Result<Vec<Endpoint>, StoreError> {
         let _ = ();
         Err(StoreError::Unreadable {

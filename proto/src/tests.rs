@@ -1,0 +1,1 @@
+//! The machines against each other in virtual time, and tables of bytes.
