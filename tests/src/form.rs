@@ -73,6 +73,22 @@ impl Form {
     }
 }
 
+/// The address of the first link whose text is `text`.
+pub fn link(html: &str, text: &str) -> Option<String> {
+    let mut rest = html;
+    while let Some(at) = rest.find("<a ") {
+        rest = &rest[at + 1..];
+        let end = tag_end(rest)?;
+        let after = &rest[end + 1..];
+        let label = after.split("</a>").next().unwrap_or_default();
+        if label.trim() == text {
+            return tag(&rest[..end]).attribute("href");
+        }
+        rest = after;
+    }
+    None
+}
+
 struct Tag {
     name: String,
     attributes: Vec<(String, String)>,

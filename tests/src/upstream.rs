@@ -111,6 +111,12 @@ impl Upstream {
         wait::until(&format!("request {mark} at the upstream"), || async { self.marked(mark).into_iter().next() }).await
     }
 
+    /// Forgets the requests whose mark begins so.
+    pub fn forget(&self, prefix: &str) {
+        let is_one = |seen: &Arc<Seen>| seen.header("x-mark").is_some_and(|mark| mark.starts_with(prefix));
+        self.log.seen.lock().unwrap().retain(|seen| !is_one(seen));
+    }
+
     /// Forgets what arrived so far.
     pub fn clear(&self) {
         self.log.seen.lock().unwrap().clear();

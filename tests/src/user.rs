@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use url::Url;
 
-use crate::form::Form;
+use crate::form::{self, Form};
 use crate::http::{Ask, Body, Fault, HTML, Reply, Response, Version};
 use crate::http1::Connection;
 use crate::net::Net;
@@ -27,6 +27,8 @@ pub struct User {
     pub trail: Vec<String>,
     /// How many forms were sent: a silent login sends none.
     pub forms_sent: usize,
+    /// How often "Sign in again" was pressed.
+    pub buttons_pressed: usize,
 }
 
 /// Where a visit ended.
@@ -58,6 +60,7 @@ impl User {
             idle: HashMap::new(),
             trail: Vec::new(),
             forms_sent: 0,
+            buttons_pressed: 0,
         }
     }
 
@@ -73,7 +76,7 @@ impl User {
     }
 
     /// As [`User::visit`], and stops in front of the first URL that `stop` names (not asked for).
-    pub async fn walk_until(&mut self, url: &str, stop: impl Fn(&Url) -> bool) -> Page {
+    pub async fn walk_until(&mut self, url: &str, stop: impl Fn(&Url) -> bool + Sync) -> Page {
         self.walk(url, true, Some(&stop)).await
     }
 
@@ -119,7 +122,7 @@ impl User {
         self.session(url).unwrap_or_else(|| panic!("{} has no session at {url}", self.name))
     }
 
-    async fn walk(&mut self, url: &str, fills_in: bool, stop: Option<&dyn Fn(&Url) -> bool>) -> Page {
+    async fn walk(&mut self, url: &str, fills_in: bool, stop: Option<&(dyn Fn(&Url) -> bool + Sync)>) -> Page {
         let mut step = Step { url: Url::parse(url).expect("a URL"), form: None, site: "none", from: None };
         for turn in 0..STEPS_MAX {
             let reply = self.take(&step).await;
@@ -135,7 +138,11 @@ impl User {
             let next = if fills_in { self.filled_in(&step, &reply) } else { None };
             match next {
                 Some(next) => {
-                    self.forms_sent += 1;
+                    if next.url.path().ends_with("/.sallyport/login") {
+                        self.buttons_pressed += 1;
+                    } else {
+                        self.forms_sent += 1;
+                    }
                     step = next;
                 }
                 None => return Page { url: step.url, reply },
@@ -240,7 +247,15 @@ impl User {
 
     /// What a person does with a page of a login: types the name, presses the button.
     fn filled_in(&self, step: &Step, reply: &Reply) -> Option<Step> {
-        if reply.status != 200 || !reply.header("content-type").is_some_and(|kind| kind.contains("text/html")) {
+        if !reply.header("content-type").is_some_and(|kind| kind.contains("text/html")) {
+            return None;
+        }
+        if let Some(again) = form::link(&reply.text(), SIGN_IN_AGAIN) {
+            let url = step.url.join(&again).ok()?;
+            let site = self.relation(&step.url, &url);
+            return Some(Step { url, form: None, site, from: Some(step.url.clone()) });
+        }
+        if reply.status != 200 {
             return None;
         }
         let is_app = self.net.domain.as_str() != ""
@@ -311,6 +326,8 @@ fn widest(a: &'static str, b: &'static str) -> &'static str {
 
 /// The session's cookie.
 pub const SESSION_COOKIE: &str = "__Host-sallyport";
+/// The button in front of an interactive login.
+pub const SIGN_IN_AGAIN: &str = "Sign in again";
 const STEPS_MAX: usize = 30;
 const CHROME: &str =
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36";

@@ -249,6 +249,24 @@ impl World {
         again
     }
 
+    /// Another run in an agent's home, under its name, with other arguments.
+    pub async fn agent_with_home_of(&self, agent: &Agent, more: &[&str]) -> Agent {
+        let mut start = agent.start.clone();
+        start.arguments.retain(|argument| !argument.starts_with("--oauth"));
+        start.arguments.extend(more.iter().map(|word| (*word).to_owned()));
+        let number = self.agents.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        start.name = format!("agent-{number}-again");
+        let mut again = Agent {
+            process: start.spawn(),
+            url: String::new(),
+            label: String::new(),
+            endpoint_id: String::new(),
+            start,
+        };
+        again.forwarding().await;
+        again
+    }
+
     /// A fresh browser profile.
     pub fn user(&self, name: &str) -> User {
         User::new(&self.net, name)
@@ -297,7 +315,10 @@ impl Edge {
         std::fs::create_dir_all(&home).unwrap();
         let mut command = wrapped(&wrapper, &require::binary("edge"));
         home_of(&mut command, &home);
-        command.args(["serve", "--json", "--log"]).arg(LOG_FILTER).arg("--data-dir").arg(data_dir).args(&all);
+        command.args(["serve", "--json", "--data-dir"]).arg(data_dir).args(&all);
+        if !all.iter().any(|argument| argument == "--log") {
+            command.args(["--log", LOG_FILTER]);
+        }
         let mut process = Process::start(command, "edge", &logs);
         let ready = process.event_named("ready").await;
         let arguments = strip_listen(arguments);
