@@ -162,13 +162,12 @@ impl Config {
             endpoints,
             connect_urls,
             ca,
-            folder: path
-                .as_deref()
-                .and_then(Path::parent)
-                .map(|folder| match folder.as_os_str().is_empty() {
+            folder: path.as_deref().and_then(Path::parent).map(|folder| {
+                match folder.as_os_str().is_empty() {
                     true => PathBuf::from("."),
                     false => folder.to_owned(),
-                }),
+                }
+            }),
             is_fail_fast: given.is_fail_fast,
             authtoken,
             file: path,
@@ -322,7 +321,11 @@ pub(crate) fn check(
         read_ca(Path::new(ca))?;
     }
     let authtoken = match &file.authtoken {
-        Some(token) => Some(parse_authtoken(token, &path.display().to_string())?.id.to_string()),
+        Some(token) => Some(
+            parse_authtoken(token, &path.display().to_string())?
+                .id
+                .to_string(),
+        ),
         None => None,
     };
     let is_exposed = authtoken.is_some() && is_readable_by_others(&path);
@@ -422,9 +425,12 @@ fn connect_addr(text: &str, place: Option<(&Path, Place)>) -> Result<String, Con
             && url.username().is_empty()
             && url.password().is_none()
     });
-    let addr = usable.and_then(|url| Some(format!("{}:{}", url.host()?, url.port().unwrap_or(443))));
+    let addr =
+        usable.and_then(|url| Some(format!("{}:{}", url.host()?, url.port().unwrap_or(443))));
     addr.filter(|addr| !addr.ends_with(":0")).ok_or_else(|| {
-        let front = place.map_or_else(String::new, |(path, place)| format!("{}: ", at(path, place)));
+        let front = place.map_or_else(String::new, |(path, place)| {
+            format!("{}: ", at(path, place))
+        });
         ConfigError::invalid(
             format!("{front}{text:?} is not usable as an edge's address"),
             "give it as host:port, such as connect.example.com:443".to_owned(),

@@ -143,11 +143,7 @@ async fn refuse(mut send: impl ToEdge, code: Code, message: &str) -> Result<(), 
 }
 
 /// A probe: proves the path by sending back what comes, within a bound.
-async fn echo(
-    receive: impl FromEdge,
-    mut send: impl ToEdge,
-    early: &[u8],
-) -> Result<(), Broken> {
+async fn echo(receive: impl FromEdge, mut send: impl ToEdge, early: &[u8]) -> Result<(), Broken> {
     let accept = Ack::Accept.encode();
     send.write_all(&accept).await.map_err(Broken::Edge)?;
     let mut bounded = receive.take(PROBE_BYTES_MAX);

@@ -90,7 +90,11 @@ impl Upstream {
                     "this version speaks only plain HTTP to the local app; give its http:// address",
                 ));
             }
-            Some(_) => return Err(invalid("only http:// is served; give a port, host:port or http://host:port")),
+            Some(_) => {
+                return Err(invalid(
+                    "only http:// is served; give a port, host:port or http://host:port",
+                ));
+            }
         };
         let url = Url::parse(&address)
             .map_err(|_| invalid("give a port, host:port or http://host:port"))?;

@@ -57,8 +57,7 @@ async fn silence_starts_the_next_after_the_stagger() {
 
 #[tokio::test]
 async fn all_failures_are_told() {
-    let outcome: Result<(), _> =
-        race(&addrs(3), |addr| async move { Err(addr.port()) }).await;
+    let outcome: Result<(), _> = race(&addrs(3), |addr| async move { Err(addr.port()) }).await;
     assert_eq!(outcome, Err(vec![1, 2, 3]));
     let outcome: Result<(), Vec<()>> = race(&[], |_| async { Ok(()) }).await;
     assert_eq!(outcome, Err(vec![]));

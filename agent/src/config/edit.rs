@@ -26,7 +26,10 @@ pub(super) fn add_authtoken(path: &Path, token: &SecretText) -> Result<(), Confi
     let after = edited(&before, &config.layout, token.expose().trim());
     if !says_the_same(config, &after, token) {
         return Err(ConfigError::invalid(
-            format!("{} is written in a way that cannot be edited safely", path.display()),
+            format!(
+                "{} is written in a way that cannot be edited safely",
+                path.display()
+            ),
             "write the line  authtoken: <the token>  under agent: yourself".to_owned(),
         ));
     }
@@ -40,7 +43,10 @@ pub(super) fn add_authtoken(path: &Path, token: &SecretText) -> Result<(), Confi
 }
 
 fn write(path: &Path, text: &str) -> io::Result<()> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+    if let Some(folder) = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    {
         private_file::create_folder(folder)?;
     }
     private_file::replace(path, text.as_bytes())

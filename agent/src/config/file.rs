@@ -75,7 +75,11 @@ pub(super) fn read(text: &str) -> Result<FileConfig, Wrong> {
                 let why = if AGENT_KEYS.contains(&other) || AGENT_IGNORED.contains(&other) {
                     format!("{other:?} belongs under agent: in version 3")
                 } else {
-                    unknown(other, "the file", &["version", "agent", "endpoints", "tunnels"])
+                    unknown(
+                        other,
+                        "the file",
+                        &["version", "agent", "endpoints", "tunnels"],
+                    )
                 };
                 return Err(Wrong::at(key.place, why));
             }
@@ -179,7 +183,10 @@ fn endpoint_v3(item: Placed<Node>) -> Result<EndpointConfig, Wrong> {
                 return Err(Wrong::at(key.place, not_yet(other)));
             }
             other => {
-                return Err(Wrong::at(key.place, unknown(other, "an endpoint", ENDPOINT_KEYS)));
+                return Err(Wrong::at(
+                    key.place,
+                    unknown(other, "an endpoint", ENDPOINT_KEYS),
+                ));
             }
         }
     }
@@ -216,7 +223,10 @@ fn tunnel_v2(name: Placed<String>, tunnel: Placed<Node>) -> Result<EndpointConfi
                 return Err(Wrong::at(key.place, not_yet(other)));
             }
             other => {
-                return Err(Wrong::at(key.place, unknown(other, "a tunnel", TUNNEL_KEYS)));
+                return Err(Wrong::at(
+                    key.place,
+                    unknown(other, "a tunnel", TUNNEL_KEYS),
+                ));
             }
         }
     }
@@ -383,7 +393,13 @@ fn unknown(key: &str, section: &str, known: &[&str]) -> String {
     )
 }
 
-const AGENT_KEYS: &[&str] = &["authtoken", "connect_url", "connect_cas", "server_addr", "root_cas"];
+const AGENT_KEYS: &[&str] = &[
+    "authtoken",
+    "connect_url",
+    "connect_cas",
+    "server_addr",
+    "root_cas",
+];
 /// They concern the screen, the log, updates or ngrok's service, and change nothing that is served.
 const AGENT_IGNORED: &[&str] = &[
     "api_key",
@@ -416,7 +432,14 @@ const AGENT_NOT_YET: &[&str] = &[
     "socks5_proxy",
 ];
 const ENDPOINT_KEYS: &[&str] = &["name", "url", "upstream", "pooling_enabled", "oauth"];
-const TUNNEL_KEYS: &[&str] = &["proto", "addr", "domain", "subdomain", "pooling_enabled", "oauth"];
+const TUNNEL_KEYS: &[&str] = &[
+    "proto",
+    "addr",
+    "domain",
+    "subdomain",
+    "pooling_enabled",
+    "oauth",
+];
 const ENDPOINT_NOT_YET: &[&str] = &[
     "agent_tls_termination",
     "basic_auth",

@@ -120,15 +120,27 @@ fn nothing_is_a_configuration_too() {
 #[test]
 fn what_is_wrong_is_refused_with_its_line() {
     let table: &[(&str, u64, &str)] = &[
-        ("agnet:\n", 1, "\"agnet\" is not a key of the file; it knows: version, agent"),
+        (
+            "agnet:\n",
+            1,
+            "\"agnet\" is not a key of the file; it knows: version, agent",
+        ),
         ("version: 4\n", 1, "versions 2 and 3"),
         ("authtoken: x\n", 1, "belongs under agent: in version 3"),
-        ("agent:\n  authtokn: x\n", 2, "it knows: authtoken, connect_url"),
+        (
+            "agent:\n  authtokn: x\n",
+            2,
+            "it knows: authtoken, connect_url",
+        ),
         ("agent: x\n", 1, "mapping"),
         ("agent:\n  authtoken: [a]\n", 2, "single value"),
         ("agent:\n  proxy_url: http://p\n", 2, "does not work yet"),
         ("agent:\n  connect_cas: host\n", 2, "pin"),
-        ("version: 2\nagent:\n  authtoken: x\n", 2, "not a key of version 2"),
+        (
+            "version: 2\nagent:\n  authtoken: x\n",
+            2,
+            "not a key of version 2",
+        ),
         ("endpoints:\n  web: 1\n", 2, "must be a list"),
         ("endpoints:\n  - upstream: {url: 1}\n", 2, "no name"),
         ("endpoints:\n  - name: web\n", 2, "no local app"),
@@ -152,10 +164,26 @@ fn what_is_wrong_is_refused_with_its_line() {
             5,
             "two endpoints",
         ),
-        ("tunnels:\n  web: {proto: tcp, addr: 22}\n", 2, "does not work yet"),
-        ("tunnels:\n  web: {addr: 22, basic_auth: [a]}\n", 2, "does not work yet"),
-        ("tunnels:\n  web: {addr: 22, schemes: [http]}\n", 2, "does not work yet"),
-        ("tunnels:\n  web: {addr: 22, oauth: {}}\n", 2, "needs a provider"),
+        (
+            "tunnels:\n  web: {proto: tcp, addr: 22}\n",
+            2,
+            "does not work yet",
+        ),
+        (
+            "tunnels:\n  web: {addr: 22, basic_auth: [a]}\n",
+            2,
+            "does not work yet",
+        ),
+        (
+            "tunnels:\n  web: {addr: 22, schemes: [http]}\n",
+            2,
+            "does not work yet",
+        ),
+        (
+            "tunnels:\n  web: {addr: 22, oauth: {}}\n",
+            2,
+            "needs a provider",
+        ),
         (
             "tunnels:\n  web: {addr: 22, oauth: {provider: g, scopes: [x]}}\n",
             2,
@@ -272,7 +300,10 @@ fn the_file_is_found_in_order() {
         file: None,
         ..environment
     };
-    assert_eq!(path(None, &environment).unwrap(), "/xdg/sallyport/agent.yml");
+    assert_eq!(
+        path(None, &environment).unwrap(),
+        "/xdg/sallyport/agent.yml"
+    );
     let environment = Environment {
         config_home: None,
         ..environment
@@ -300,7 +331,10 @@ fn edges_are_named_in_several_ways() {
     let table = [
         ("127.0.0.1:4443", Some("127.0.0.1:4443")),
         ("edge.example.com", Some("edge.example.com:443")),
-        ("https://edge.example.com:8443/", Some("edge.example.com:8443")),
+        (
+            "https://edge.example.com:8443/",
+            Some("edge.example.com:8443"),
+        ),
         ("[::1]:4443", Some("[::1]:4443")),
         ("edge.example.com:0", None),
         ("edge.example.com/path", None),
@@ -317,7 +351,10 @@ fn edges_are_named_in_several_ways() {
 fn an_authtoken_is_added_and_the_rest_stays() {
     let table = [
         ("", "version: 3\nagent:\n  authtoken: T\n"),
-        ("# mine\nversion: 3\n", "# mine\nversion: 3\nagent:\n  authtoken: T\n"),
+        (
+            "# mine\nversion: 3\n",
+            "# mine\nversion: 3\nagent:\n  authtoken: T\n",
+        ),
         (
             "agent:\n  authtoken: old # was it\n  log: false\n",
             "agent:\n  authtoken: T\n  log: false\n",
@@ -326,9 +363,15 @@ fn an_authtoken_is_added_and_the_rest_stays() {
             "agent:\n    # home\n    log: false\nendpoints:\n  - name: a\n    upstream: {url: 1}\n",
             "agent:\n    # home\n    authtoken: T\n    log: false\nendpoints:\n  - name: a\n    upstream: {url: 1}\n",
         ),
-        ("agent:\nversion: 3\n", "agent:\n  authtoken: T\nversion: 3\n"),
+        (
+            "agent:\nversion: 3\n",
+            "agent:\n  authtoken: T\nversion: 3\n",
+        ),
         ("version: 2\nlog: x", "version: 2\nlog: x\nauthtoken: T\n"),
-        ("version: 2\nauthtoken:\nlog: x\n", "version: 2\nauthtoken: T\nlog: x\n"),
+        (
+            "version: 2\nauthtoken:\nlog: x\n",
+            "version: 2\nauthtoken: T\nlog: x\n",
+        ),
     ];
     let (folder, token) = (tempfile::tempdir().unwrap(), token(5));
     for (at, (before, after)) in table.into_iter().enumerate() {
@@ -393,10 +436,15 @@ fn endpoints_are_started_by_name() {
     };
     let names = |config: Config| {
         let endpoints = config.endpoints.into_iter();
-        endpoints.filter_map(|endpoint| endpoint.name).collect::<Vec<_>>()
+        endpoints
+            .filter_map(|endpoint| endpoint.name)
+            .collect::<Vec<_>>()
     };
     assert_eq!(names(load(Wanted::All).unwrap()), ["a", "b"]);
-    assert_eq!(names(load(Wanted::Named(vec!["b".to_owned()])).unwrap()), ["b"]);
+    assert_eq!(
+        names(load(Wanted::Named(vec!["b".to_owned()])).unwrap()),
+        ["b"]
+    );
     let error = load(Wanted::Named(vec!["c".to_owned()])).unwrap_err();
     assert_eq!(error.next_step, "it has a, b");
 }

@@ -116,7 +116,12 @@ async fn whoever_else_answers_is_untrusted() {
     let (ca, other) = (LinkCa::new(), LinkCa::new());
     let misnamed_ca = LinkCa::named("Another CA");
     let table = [
-        ("signed by another CA of the same name", &other, NAME, ca.trust()),
+        (
+            "signed by another CA of the same name",
+            &other,
+            NAME,
+            ca.trust(),
+        ),
         ("signed by another given root", &other, NAME, ca.roots()),
         ("of another name", &ca, "connect.else.localhost", ca.trust()),
         (

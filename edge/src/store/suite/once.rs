@@ -32,11 +32,7 @@ pub(super) async fn a_value_is_taken_exactly_once(lab: &mut Lab) {
 
 pub(super) async fn kinds_are_apart(lab: &mut Lab) {
     let (store, key, until, now) = (lab.store(), [5; 32], lab.at(600), lab.at(1));
-    let kinds = [
-        OnceKind::Login,
-        OnceKind::HandOver,
-        OnceKind::OperatorLink,
-    ];
+    let kinds = [OnceKind::Login, OnceKind::HandOver, OnceKind::OperatorLink];
     for (number, kind) in kinds.into_iter().enumerate() {
         let value = number.to_string().into_bytes();
         store.put_once(kind, key, value, until).await.unwrap();
@@ -87,7 +83,17 @@ pub(super) async fn a_thing_is_seen_once(lab: &mut Lab) {
     let late = lab.at(59);
     assert!(!store.seen_once([1; 32], late, lab.at(120)).await.unwrap());
     assert!(store.seen_once([1; 32], until, lab.at(120)).await.unwrap());
-    assert!(!store.seen_once([1; 32], lab.at(90), lab.at(99)).await.unwrap());
+    assert!(
+        !store
+            .seen_once([1; 32], lab.at(90), lab.at(99))
+            .await
+            .unwrap()
+    );
     while store.sweep(lab.at(121)).await.unwrap() > 0 {}
-    assert!(store.seen_once([1; 32], lab.at(0), lab.at(1)).await.unwrap());
+    assert!(
+        store
+            .seen_once([1; 32], lab.at(0), lab.at(1))
+            .await
+            .unwrap()
+    );
 }
