@@ -163,6 +163,31 @@ impl Code {
             .find(|code| code.number() == number)
     }
 
+    /// Whether trying again with the same words cannot help: an agent that gets this code ends, or
+    /// drops the endpoint, and never comes back by itself. The one list of such codes.
+    pub const fn is_permanent(self) -> bool {
+        matches!(
+            self,
+            Self::UnknownProvider
+                | Self::AllowRuleInvalid
+                | Self::NameTaken
+                | Self::NameReserved
+                | Self::NameInvalid
+                | Self::UrlNotServed
+                | Self::GenerationSuperseded
+                | Self::AuthtokenMissing
+                | Self::AuthtokenMalformed
+                | Self::AuthtokenUnknown
+                | Self::AuthtokenRevoked
+                | Self::AuthtokenIsApiKey
+                | Self::VersionUnsupported
+                | Self::TooManyEndpoints
+                | Self::EdgeUntrusted
+                | Self::UpstreamInvalid
+                | Self::ConfigInvalid
+        )
+    }
+
     /// Parses the text form, `SP_1001`.
     pub fn parse(text: &str) -> Option<Self> {
         Self::from_number(text.strip_prefix("SP_")?.parse().ok()?)

@@ -266,14 +266,19 @@ fn redirect_uri(text: &str) -> Result<RedirectUrl, IdpError> {
 fn refine(error: RequestTokenError<HttpError, TokenError>) -> IdpError {
     match error {
         RequestTokenError::Request(error) => error.into(),
-        RequestTokenError::ServerResponse(response) => match response.error() {
-            CoreErrorResponseType::InvalidClient | CoreErrorResponseType::UnauthorizedClient => {
+        RequestTokenError::ServerResponse(response) => {
+            let error = response.error();
+            if matches!(
+                error,
+                CoreErrorResponseType::InvalidClient | CoreErrorResponseType::UnauthorizedClient
+            ) {
                 IdpError::config(
                     "the identity provider refuses this client: check its id and secret",
                 )
+            } else {
+                IdpError::refused(error.as_ref())
             }
-            error => IdpError::refused(error.as_ref()),
-        },
+        }
         // The library's texts may quote the answer, which may hold tokens.
         RequestTokenError::Parse(..) | RequestTokenError::Other(_) => {
             IdpError::answer("its token endpoint's answer cannot be read")

@@ -183,7 +183,7 @@ async fn malformed_tokens_are_refused() {
         &format!("{good}."),
         &format!("{good}AA"),
         &format!(" {good}"),
-        &good[1..],
+        good.trim_start_matches('e'),
     ] {
         refused(world.redeem_for(token).await, Code::ProviderAnswerInvalid);
     }
@@ -379,7 +379,7 @@ async fn redirects_are_not_followed() {
     ] {
         world.answer(&world.key.token(&world.claims("email", Value::Null)));
         world.issuer.serve(path, away.clone());
-        let fresh = IdentityProvider::new(settings(&world.issuer.url), &super::http()).unwrap();
+        let fresh = IdentityProvider::new(settings(&world.issuer.url), &http()).unwrap();
         let outcome = fresh
             .redeem(Secret::new("c0de".to_owned()), expect(None))
             .await;

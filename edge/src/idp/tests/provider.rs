@@ -208,6 +208,33 @@ async fn loopback_names_resolve() {
         .unwrap();
 }
 
+/// Https is believed by the system's roots and the operator's own, and by nothing else.
+#[tokio::test]
+async fn extra_roots_are_trusted() {
+    let (issuer, root) = Issuer::start_tls().await;
+    issuer.publish(&[&Key::ec("k1")]);
+    let with = |extra_roots| {
+        Http::new(&HttpOptions {
+            allow_loopback_http: true,
+            extra_roots,
+        })
+    };
+    let discover = async |http: Http| {
+        IdentityProvider::discover(settings(&issuer.url), &http)
+            .await
+            .map_err(|error| error.code())
+    };
+    assert_eq!(
+        discover(with(Vec::new()).unwrap()).await.unwrap_err(),
+        Code::ProviderUnreachable
+    );
+    discover(with(vec![root]).unwrap()).await.unwrap();
+    assert_eq!(
+        with(vec![b"no certificate".to_vec()]).unwrap_err().code(),
+        Code::ProviderMisconfigured
+    );
+}
+
 /// Registering again with the same settings keeps what a provider has learnt; others replace it.
 #[tokio::test]
 async fn the_registry_keeps_what_is_unchanged() {
