@@ -24,4 +24,12 @@ mod store;
 mod trust;
 mod tunnel;
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match cli::run() {
+        cli::Outcome::Exit(code) => code,
+        // `server` is not among the modules yet.
+        cli::Outcome::Serve(_) => ExitCode::FAILURE,
+    }
+}
