@@ -9,18 +9,32 @@ use tracing_subscriber::fmt::time::SystemTime;
 /// Starts logging. `filter` has the form of `RUST_LOG` (`info`, `edge=debug,access=off`).
 ///
 /// # Errors
-/// A sentence, when the filter cannot be read or logging has begun already.
-pub(crate) fn start(filter: &str, json: bool) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter)
-        .map_err(|error| format!("the log filter {filter:?} cannot be read: {error}"))?;
+/// When the filter cannot be read or logging has begun already.
+pub(crate) fn start(filter: &str, json: bool) -> Result<(), TelemetryError> {
+    let env_filter = EnvFilter::try_new(filter).map_err(|source| TelemetryError::Filter {
+        filter: filter.to_owned(),
+        source,
+    })?;
     let base = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(env_filter)
         .with_timer(SystemTime)
         .with_writer(std::io::stderr);
-    let started = if json {
+    if json {
         base.json().flatten_event(true).try_init()
     } else {
         base.with_ansi(std::io::stderr().is_terminal()).try_init()
-    };
-    started.map_err(|error| format!("logging cannot be started: {error}"))
+    }
+    .map_err(TelemetryError::Begun)
+}
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TelemetryError {
+    #[error("the log filter {filter:?} cannot be read")]
+    Filter {
+        filter: String,
+        source: tracing_subscriber::filter::ParseError,
+    },
+    #[error("logging has begun already")]
+    Begun(#[source] Box<dyn std::error::Error + Send + Sync>),
 }

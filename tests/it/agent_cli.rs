@@ -27,8 +27,18 @@ fn assert_failure(output: &Output, exit: i32, code: &str, what: &str) {
     assert_eq!(output.code, Some(exit), "{what}: {}", output.all());
     let error = error(output);
     assert_eq!(error["code"], code, "{what}: {error}");
-    assert!(error["message"].as_str().is_some_and(|text| !text.is_empty()), "{what}: {error}");
-    assert!(error["next_step"].as_str().is_some_and(|text| !text.is_empty()), "{what}: {error}");
+    assert!(
+        error["message"]
+            .as_str()
+            .is_some_and(|text| !text.is_empty()),
+        "{what}: {error}"
+    );
+    assert!(
+        error["next_step"]
+            .as_str()
+            .is_some_and(|text| !text.is_empty()),
+        "{what}: {error}"
+    );
 }
 
 /// No authtoken, a malformed one, an API key, an unknown one, a revoked one: each is said, exit 4.
@@ -38,23 +48,86 @@ async fn authtoken_classes() {
     let port = world.upstream.addr.port().to_string();
     let http = ["http", port.as_str(), "--json", "--fail-fast"];
     assert_failure(&world.agent_cli(&http, &[]).await, 4, "SP_3010", "none");
-    assert_failure(&world.agent_cli(&http, &[("SALLYPORT_AUTHTOKEN", "nonsense")]).await, 4, "SP_3011", "malformed");
-    assert_failure(&world.agent_cli(&http, &[("SALLYPORT_AUTHTOKEN", &world.api.key)]).await, 4, "SP_3014", "an API key");
-    assert_failure(&world.agent_cli(&http, &[("NGROK_AUTHTOKEN", "nonsense")]).await, 4, "SP_3011", "the other variable");
+    assert_failure(
+        &world
+            .agent_cli(&http, &[("SALLYPORT_AUTHTOKEN", "nonsense")])
+            .await,
+        4,
+        "SP_3011",
+        "malformed",
+    );
+    assert_failure(
+        &world
+            .agent_cli(&http, &[("SALLYPORT_AUTHTOKEN", &world.api.key)])
+            .await,
+        4,
+        "SP_3014",
+        "an API key",
+    );
+    assert_failure(
+        &world
+            .agent_cli(&http, &[("NGROK_AUTHTOKEN", "nonsense")])
+            .await,
+        4,
+        "SP_3011",
+        "the other variable",
+    );
 
-    let created = world.edge.cli(&["authtoken", "create", "--description", "to be revoked", "--json"]).await.json();
-    let (id, token) = (created["id"].as_str().unwrap(), created["token"].as_str().unwrap().to_owned());
+    let created = world
+        .edge
+        .cli(&[
+            "authtoken",
+            "create",
+            "--description",
+            "to be revoked",
+            "--json",
+        ])
+        .await
+        .json();
+    let (id, token) = (
+        created["id"].as_str().unwrap(),
+        created["token"].as_str().unwrap().to_owned(),
+    );
     // One that this edge never gave out: same edge and pin, another secret.
     let unknown = {
         let other = World::start().await;
         spliced(&token, &other.authtoken)
     };
-    assert_failure(&world.agent_cli(&http, &[("SALLYPORT_AUTHTOKEN", &unknown)]).await, 4, "SP_3012", "unknown");
-    assert_eq!(world.edge.cli(&["authtoken", "revoke", id]).await.code, Some(0));
-    assert_failure(&world.agent_cli(&http, &[("SALLYPORT_AUTHTOKEN", &token)]).await, 4, "SP_3013", "revoked");
-    let list = world.edge.cli(&["authtoken", "list", "--json"]).await.json();
-    let row = list.as_array().unwrap().iter().find(|row| row["id"] == id).unwrap();
-    assert!(row["revoked_at"].is_string() && row["description"] == "to be revoked", "{row}");
+    assert_failure(
+        &world
+            .agent_cli(&http, &[("SALLYPORT_AUTHTOKEN", &unknown)])
+            .await,
+        4,
+        "SP_3012",
+        "unknown",
+    );
+    assert_eq!(
+        world.edge.cli(&["authtoken", "revoke", id]).await.code,
+        Some(0)
+    );
+    assert_failure(
+        &world
+            .agent_cli(&http, &[("SALLYPORT_AUTHTOKEN", &token)])
+            .await,
+        4,
+        "SP_3013",
+        "revoked",
+    );
+    let list = world
+        .edge
+        .cli(&["authtoken", "list", "--json"])
+        .await
+        .json();
+    let row = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|row| row["id"] == id)
+        .unwrap();
+    assert!(
+        row["revoked_at"].is_string() && row["description"] == "to be revoked",
+        "{row}"
+    );
 }
 
 /// The addresses and pin of one token with id and secret of another.
@@ -71,11 +144,30 @@ fn spliced(token: &str, other: &str) -> String {
 async fn a_revoked_authtoken_ends_its_agent() {
     let world = World::start().await;
     let mut agent = world.agent("app", &[]).await;
-    assert_eq!(world.edge.cli(&["authtoken", "revoke", &world.authtoken_id]).await.code, Some(0));
-    assert_eq!(agent.process.exited().await.code(), Some(4), "{}", agent.process.stderr_tail());
+    assert_eq!(
+        world
+            .edge
+            .cli(&["authtoken", "revoke", &world.authtoken_id])
+            .await
+            .code,
+        Some(0)
+    );
+    assert_eq!(
+        agent.process.exited().await.code(),
+        Some(4),
+        "{}",
+        agent.process.stderr_tail()
+    );
     let events = agent.process.events.all();
-    assert!(events.iter().any(|event| event["event"] == "error" && event["code"] == "SP_3013"), "{events:?}");
-    let reply = Ask::get(&world.net, "app", "/").send(&world.net, Version::H1).await;
+    assert!(
+        events
+            .iter()
+            .any(|event| event["event"] == "error" && event["code"] == "SP_3013"),
+        "{events:?}"
+    );
+    let reply = Ask::get(&world.net, "app", "/")
+        .send(&world.net, Version::H1)
+        .await;
     assert_ne!(reply.status, 200);
 }
 
@@ -85,27 +177,70 @@ async fn a_revoked_authtoken_ends_its_agent() {
 async fn endpoint_classes() {
     let world = World::with_login().await;
     world.agent("app", &[]).await;
-    let other = world.edge.cli(&["authtoken", "create", "--json"]).await.json();
+    let other = world
+        .edge
+        .cli(&["authtoken", "create", "--json"])
+        .await
+        .json();
     let other = other["token"].as_str().unwrap();
     let port = world.upstream.addr.port().to_string();
     let run = async |token: &str, more: &[&str]| {
         let mut arguments = vec!["http", port.as_str(), "--json"];
         arguments.extend(more);
-        world.agent_cli(&arguments, &[("SALLYPORT_AUTHTOKEN", token)]).await
+        world
+            .agent_cli(&arguments, &[("SALLYPORT_AUTHTOKEN", token)])
+            .await
     };
     let mine = world.authtoken.as_str();
-    assert_failure(&run(other, &["--url", "app"]).await, 5, "SP_3005", "another authtoken's name");
-    assert_failure(&run(mine, &["--url", "app"]).await, 5, "SP_3005", "another instance's name");
+    assert_failure(
+        &run(other, &["--url", "app"]).await,
+        5,
+        "SP_3005",
+        "another authtoken's name",
+    );
+    assert_failure(
+        &run(mine, &["--url", "app"]).await,
+        5,
+        "SP_3005",
+        "another instance's name",
+    );
     for name in ["auth", "api", "dashboard", "connect"] {
         assert_failure(&run(mine, &["--url", name]).await, 5, "SP_3006", name);
     }
-    assert_failure(&run(mine, &["--url", "-no-"]).await, 5, "SP_3007", "no label");
-    assert_failure(&run(mine, &["--url", "https://app.example.com"]).await, 5, "SP_3008", "another domain");
+    assert_failure(
+        &run(mine, &["--url", "-no-"]).await,
+        5,
+        "SP_3007",
+        "no label",
+    );
+    assert_failure(
+        &run(mine, &["--url", "https://app.example.com"]).await,
+        5,
+        "SP_3008",
+        "another domain",
+    );
     let unknown = run(mine, &["--oauth=nobody"]).await;
     assert_failure(&unknown, 5, "SP_2020", "unknown provider");
-    assert!(error(&unknown)["message"].as_str().unwrap().contains("dev"), "it says which are known: {unknown:?}");
-    assert_failure(&run(mine, &["--oauth=dev", "--oauth-allow-email", "not-an-address"]).await, 5, "SP_2022", "no address");
-    assert_failure(&run(mine, &["--oauth=dev", "--oauth-allow-domain", "x@y.z"]).await, 5, "SP_2022", "no domain");
+    assert!(
+        error(&unknown)["message"].as_str().unwrap().contains("dev"),
+        "it says which are known: {unknown:?}"
+    );
+    assert_failure(
+        &run(
+            mine,
+            &["--oauth=dev", "--oauth-allow-email", "not-an-address"],
+        )
+        .await,
+        5,
+        "SP_2022",
+        "no address",
+    );
+    assert_failure(
+        &run(mine, &["--oauth=dev", "--oauth-allow-domain", "x@y.z"]).await,
+        5,
+        "SP_2022",
+        "no domain",
+    );
 }
 
 /// Two instances of one authtoken share a name when both ask to.
@@ -116,7 +251,9 @@ async fn pooling_shares_a_name() {
     let _second = world.agent("pool", &["--pooling"]).await;
     first.process.kill().await;
     wait::until("the other serves alone", || async {
-        let reply = Ask::get(&world.net, "pool", "/").send(&world.net, Version::H1).await;
+        let reply = Ask::get(&world.net, "pool", "/")
+            .send(&world.net, Version::H1)
+            .await;
         (reply.status == 200).then_some(())
     })
     .await;
@@ -129,12 +266,32 @@ async fn an_unreachable_edge() {
     let port = world.upstream.addr.port().to_string();
     world.edge.process.kill().await;
     let token = world.authtoken.clone();
-    let output = world.agent_cli(&["http", &port, "--json", "--fail-fast"], &[("SALLYPORT_AUTHTOKEN", &token)]).await;
+    let output = world
+        .agent_cli(
+            &["http", &port, "--json", "--fail-fast"],
+            &[("SALLYPORT_AUTHTOKEN", &token)],
+        )
+        .await;
     assert_failure(&output, 6, "SP_4005", "unreachable");
 
-    let mut agent = world.start_agent(&["http".to_owned(), port, "--url".to_owned(), "app".to_owned()]).await;
-    let event = agent.process.event("a word about it", |event| event["event"] == "status" && event["code"] == "SP_4005").await;
-    assert!(event["message"].is_string() && event["next_step"].is_string(), "{event}");
+    let mut agent = world
+        .start_agent(&[
+            "http".to_owned(),
+            port,
+            "--url".to_owned(),
+            "app".to_owned(),
+        ])
+        .await;
+    let event = agent
+        .process
+        .event("a word about it", |event| {
+            event["event"] == "status" && event["code"] == "SP_4005"
+        })
+        .await;
+    assert!(
+        event["message"].is_string() && event["next_step"].is_string(),
+        "{event}"
+    );
     assert!(agent.process.is_running());
     // Once the edge is there, the agent finds it by itself.
     world.start_edge_again().await;
@@ -147,8 +304,13 @@ async fn an_unreachable_edge() {
 async fn interrupted_before_connected() {
     let mut world = World::start().await;
     world.edge.process.kill().await;
-    let mut agent = world.start_agent(&["http".to_owned(), world.upstream.address()]).await;
-    agent.process.event("a word about it", |event| event["code"] == "SP_4005").await;
+    let mut agent = world
+        .start_agent(&["http".to_owned(), world.upstream.address()])
+        .await;
+    agent
+        .process
+        .event("a word about it", |event| event["code"] == "SP_4005")
+        .await;
     assert_eq!(agent.process.terminate().await.code(), Some(6));
 }
 
@@ -159,11 +321,22 @@ async fn an_untrusted_edge() {
     let other = World::start().await;
     let port = world.upstream.addr.port().to_string();
     let address = other.net.addr.to_string();
-    let arguments = ["http", port.as_str(), "--json", "--connect-url", address.as_str()];
-    let output = world.agent_cli(&arguments, &[("SALLYPORT_AUTHTOKEN", &world.authtoken)]).await;
+    let arguments = [
+        "http",
+        port.as_str(),
+        "--json",
+        "--connect-url",
+        address.as_str(),
+    ];
+    let output = world
+        .agent_cli(&arguments, &[("SALLYPORT_AUTHTOKEN", &world.authtoken)])
+        .await;
     assert_failure(&output, 7, "SP_4006", "untrusted");
     let log = other.edge.log();
-    assert!(!log.contains("authenticate"), "nothing of the token went there");
+    assert!(
+        !log.contains("authenticate"),
+        "nothing of the token went there"
+    );
 }
 
 /// `--connect-url` and `--ca` override what the authtoken says.
@@ -172,17 +345,40 @@ async fn addresses_can_be_overridden() {
     let world = World::start().await;
     let address = world.net.addr.to_string();
     // The first one leads nowhere: the next is tried.
-    let nowhere = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let agent = world.agent("app", &["--connect-url", &nowhere, "--connect-url", &address]).await;
-    assert_eq!(Ask::get(&world.net, &agent.label, "/").send(&world.net, Version::H1).await.status, 200);
+    let nowhere = std::net::UdpSocket::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string();
+    let agent = world
+        .agent(
+            "app",
+            &["--connect-url", &nowhere, "--connect-url", &address],
+        )
+        .await;
+    assert_eq!(
+        Ask::get(&world.net, &agent.label, "/")
+            .send(&world.net, Version::H1)
+            .await
+            .status,
+        200
+    );
     // A CA that did not sign the link certificate is no CA for it.
     install_provider();
     let stranger = rcgen::generate_simple_self_signed(vec!["stranger.test".to_owned()]).unwrap();
     let file = world.dir.path().join("stranger.pem");
     std::fs::write(&file, stranger.cert.pem()).unwrap();
     let port = world.upstream.addr.port().to_string();
-    let arguments = ["http", port.as_str(), "--json", "--ca", file.to_str().unwrap()];
-    let output = world.agent_cli(&arguments, &[("SALLYPORT_AUTHTOKEN", &world.authtoken)]).await;
+    let arguments = [
+        "http",
+        port.as_str(),
+        "--json",
+        "--ca",
+        file.to_str().unwrap(),
+    ];
+    let output = world
+        .agent_cli(&arguments, &[("SALLYPORT_AUTHTOKEN", &world.authtoken)])
+        .await;
     assert_failure(&output, 7, "SP_4006", "another CA");
 }
 
@@ -190,13 +386,22 @@ async fn addresses_can_be_overridden() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upstream_that_is_down() {
     let world = World::start().await;
-    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let dead = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string();
     let output = world
-        .agent_cli(&["http", &dead, "--json", "--fail-fast"], &[("SALLYPORT_AUTHTOKEN", &world.authtoken)])
+        .agent_cli(
+            &["http", &dead, "--json", "--fail-fast"],
+            &[("SALLYPORT_AUTHTOKEN", &world.authtoken)],
+        )
         .await;
     assert_failure(&output, 8, "SP_4001", "upstream down");
     let agent = world.agent_for("dead", &dead, &[]).await;
-    let reply = Ask::get(&world.net, "dead", "/").send(&world.net, Version::H1).await;
+    let reply = Ask::get(&world.net, "dead", "/")
+        .send(&world.net, Version::H1)
+        .await;
     reply.assert_refused(502, "SP_4001", "upstream down");
     drop(agent);
 }
@@ -206,8 +411,14 @@ async fn an_upstream_that_is_down() {
 async fn usage_and_configuration() {
     let world = World::start().await;
     let token = [("SALLYPORT_AUTHTOKEN", world.authtoken.as_str())];
-    assert_eq!(world.agent_cli(&["http", "--nonsense"], &token).await.code, Some(2));
-    assert_eq!(world.agent_cli(&["nonsense", "x"], &token).await.code, Some(2));
+    assert_eq!(
+        world.agent_cli(&["http", "--nonsense"], &token).await.code,
+        Some(2)
+    );
+    assert_eq!(
+        world.agent_cli(&["nonsense", "x"], &token).await.code,
+        Some(2)
+    );
     for wrong in ["99999", "ftp://x", "http://", "a b", "host:"] {
         let output = world.agent_cli(&["http", wrong, "--json"], &token).await;
         assert!(matches!(output.code, Some(2 | 3)), "{wrong}: {output:?}");
@@ -215,15 +426,27 @@ async fn usage_and_configuration() {
     let file = world.dir.path().join("broken.yml");
     std::fs::write(&file, "version: 3\nagent: [not, a, map\n").unwrap();
     let path = file.to_str().unwrap();
-    let output = world.agent_cli(&["http", "8080", "--json", "--config", path], &[]).await;
+    let output = world
+        .agent_cli(&["http", "8080", "--json", "--config", path], &[])
+        .await;
     assert_failure(&output, 3, "SP_4008", "a broken file");
     assert!(output.all().contains("broken.yml"), "{}", output.all());
-    let output = world.agent_cli(&["config", "check", "--config", path], &[]).await;
+    let output = world
+        .agent_cli(&["config", "check", "--config", path], &[])
+        .await;
     assert_eq!(output.code, Some(3), "{}", output.all());
-    let output = world.agent_cli(&["http", "8080", "--json", "--config", "/nowhere/agent.yml"], &[]).await;
+    let output = world
+        .agent_cli(
+            &["http", "8080", "--json", "--config", "/nowhere/agent.yml"],
+            &[],
+        )
+        .await;
     assert_failure(&output, 3, "SP_4008", "no such file");
     let version = world.agent_cli(&["version"], &[]).await;
-    assert!(version.code == Some(0) && version.stdout.contains("0."), "{version:?}");
+    assert!(
+        version.code == Some(0) && version.stdout.contains("0."),
+        "{version:?}"
+    );
 }
 
 /// One paste of the authtoken sets a machine up; the file is nobody else's to read, and the token is
@@ -235,23 +458,52 @@ async fn one_paste_sets_up() {
     let file = agent.home().join(".config/sallyport/agent.yml");
     let mode = std::fs::metadata(&file).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o600, "{mode:o}");
-    assert!(std::fs::read_to_string(&file).unwrap().contains(&world.authtoken));
-    let checked = world.agent_cli_in(agent.home(), &["config", "check"], &[]).await;
+    assert!(
+        std::fs::read_to_string(&file)
+            .unwrap()
+            .contains(&world.authtoken)
+    );
+    let checked = world
+        .agent_cli_in(agent.home(), &["config", "check"], &[])
+        .await;
     assert_eq!(checked.code, Some(0), "{}", checked.all());
     assert!(!checked.all().contains(&world.authtoken));
     let command_line = std::fs::read(format!("/proc/{}/cmdline", agent.process.pid())).unwrap();
     assert!(!String::from_utf8_lossy(&command_line).contains(&world.authtoken));
     assert!(!agent.process.stderr_text().contains(&world.authtoken));
-    assert!(agent.process.events.all().iter().all(|event| !event.to_string().contains(&world.authtoken)));
+    assert!(
+        agent
+            .process
+            .events
+            .all()
+            .iter()
+            .all(|event| !event.to_string().contains(&world.authtoken))
+    );
     // A second paste replaces the first, and keeps what else is in the file.
-    let other = world.edge.cli(&["authtoken", "create", "--json"]).await.json();
+    let other = world
+        .edge
+        .cli(&["authtoken", "create", "--json"])
+        .await
+        .json();
     let other = other["token"].as_str().unwrap();
-    assert_eq!(world.agent_cli_in(agent.home(), &["config", "add-authtoken", other], &[]).await.code, Some(0));
+    assert_eq!(
+        world
+            .agent_cli_in(agent.home(), &["config", "add-authtoken", other], &[])
+            .await
+            .code,
+        Some(0)
+    );
     let text = std::fs::read_to_string(&file).unwrap();
     assert!(text.contains(other) && !text.contains(&world.authtoken));
-    let malformed = world.agent_cli_in(agent.home(), &["config", "add-authtoken", "nonsense"], &[]).await;
+    let malformed = world
+        .agent_cli_in(agent.home(), &["config", "add-authtoken", "nonsense"], &[])
+        .await;
     assert_eq!(malformed.code, Some(4), "{}", malformed.all());
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), text, "a refused paste changes nothing");
+    assert_eq!(
+        std::fs::read_to_string(&file).unwrap(),
+        text,
+        "a refused paste changes nothing"
+    );
 }
 
 /// A public provider without an allow rule is said loudly; with one it is not.
@@ -262,15 +514,42 @@ async fn an_open_door_is_said() {
     std::fs::write(&secret, "s").unwrap();
     let added = world
         .edge
-        .cli(&["provider", "add", "google", "--client-id", "x", "--client-secret-file", secret.to_str().unwrap(), "--json"])
+        .cli(&[
+            "provider",
+            "add",
+            "google",
+            "--client-id",
+            "x",
+            "--client-secret-file",
+            secret.to_str().unwrap(),
+            "--json",
+        ])
         .await;
     assert_eq!(added.code, Some(0), "{}", added.all());
     let mut agent = world.agent("open", &["--oauth=google"]).await;
     let notice = agent.process.event_named("notice").await;
     assert_eq!(notice["code"], "SP_2021", "{notice}");
-    assert!(notice["next_step"].as_str().unwrap().contains("--oauth-allow"), "{notice}");
-    let closed = world.agent("closed", &["--oauth=google", "--oauth-allow-domain=example.test"]).await;
-    assert!(closed.process.events.all().iter().all(|event| event["event"] != "notice"));
+    assert!(
+        notice["next_step"]
+            .as_str()
+            .unwrap()
+            .contains("--oauth-allow"),
+        "{notice}"
+    );
+    let closed = world
+        .agent(
+            "closed",
+            &["--oauth=google", "--oauth-allow-domain=example.test"],
+        )
+        .await;
+    assert!(
+        closed
+            .process
+            .events
+            .all()
+            .iter()
+            .all(|event| event["event"] != "notice")
+    );
 }
 
 /// Without `--json` and without a terminal the agent writes the lines that tools look for.
@@ -280,11 +559,21 @@ async fn plain_lines_for_tools() {
     let home = world.dir.path().join("plain");
     std::fs::create_dir_all(&home).unwrap();
     let mut command = tests::world::agent_command(&home);
-    command.args(["http", &world.upstream.address(), "--url", "plain"]).env("SALLYPORT_AUTHTOKEN", &world.authtoken);
+    command
+        .args(["http", &world.upstream.address(), "--url", "plain"])
+        .env("SALLYPORT_AUTHTOKEN", &world.authtoken);
     let mut process = tests::process::Process::start(command, "plain", &world.logs());
     let line = process
-        .event("a started tunnel", |line| line.as_str().is_some_and(|line| line.contains("msg=\"started tunnel\"")))
+        .event("a started tunnel", |line| {
+            line.as_str()
+                .is_some_and(|line| line.contains("msg=\"started tunnel\""))
+        })
         .await;
-    assert!(line.as_str().unwrap().contains(&format!("url={}", world.net.url("plain"))), "{line}");
+    assert!(
+        line.as_str()
+            .unwrap()
+            .contains(&format!("url={}", world.net.url("plain"))),
+        "{line}"
+    );
     assert!(line.as_str().unwrap().contains("addr="), "{line}");
 }

@@ -31,13 +31,23 @@ async fn requests_arrive_as_sent() {
         assert_eq!(seen.header("accept-language"), Some("de"));
         assert_eq!(seen.header("x-forwarded-proto"), Some("https"));
         assert_eq!(seen.header("x-forwarded-for"), Some("127.0.0.1"));
-        assert!(seen.header("x-forwarded-host").unwrap().starts_with(&world.net.host("app")));
+        assert!(
+            seen.header("x-forwarded-host")
+                .unwrap()
+                .starts_with(&world.net.host("app"))
+        );
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
-            let reply = Ask::get(&world.net, "app", "/any").method(method).send(&world.net, version).await;
+            let reply = Ask::get(&world.net, "app", "/any")
+                .method(method)
+                .send(&world.net, version)
+                .await;
             assert_eq!(reply.status, 200, "{method}");
             assert_eq!(world.upstream.seen().pop().unwrap().method, method);
         }
-        let head = Ask::get(&world.net, "app", "/any").method("HEAD").send(&world.net, version).await;
+        let head = Ask::get(&world.net, "app", "/any")
+            .method("HEAD")
+            .send(&world.net, version)
+            .await;
         assert_eq!((head.status, head.body.len()), (200, 0));
         assert!(head.header("content-length").is_some());
     }
@@ -48,16 +58,32 @@ async fn requests_arrive_as_sent() {
 async fn bodies_both_ways() {
     let world = World::start().await;
     world.agent("app", &[]).await;
-    let body: Bytes = (0..3_000_000_u32).map(|at| at.to_le_bytes()[0] ^ at.to_le_bytes()[1]).collect::<Vec<_>>().into();
+    let body: Bytes = (0..3_000_000_u32)
+        .map(|at| at.to_le_bytes()[0] ^ at.to_le_bytes()[1])
+        .collect::<Vec<_>>()
+        .into();
     for version in Version::BOTH {
-        let reply = Ask::get(&world.net, "app", "/echo").method("POST").body(body.clone()).send(&world.net, version).await;
+        let reply = Ask::get(&world.net, "app", "/echo")
+            .method("POST")
+            .body(body.clone())
+            .send(&world.net, version)
+            .await;
         assert_eq!(reply.status, 200);
         assert_eq!(reply.end, Ok(()));
         assert!(reply.body == body, "the body came back changed");
     }
     // Chunked over HTTP/1.1, piece by piece.
-    let mut connection = http1::Connection::open(&world.net, &world.net.host("app")).await.unwrap();
-    connection.send(&Ask::get(&world.net, "app", "/echo").method("POST").streamed()).await.unwrap();
+    let mut connection = http1::Connection::open(&world.net, &world.net.host("app"))
+        .await
+        .unwrap();
+    connection
+        .send(
+            &Ask::get(&world.net, "app", "/echo")
+                .method("POST")
+                .streamed(),
+        )
+        .await
+        .unwrap();
     for piece in body.chunks(100_000) {
         connection.write_chunk(piece).await.unwrap();
     }
@@ -81,12 +107,15 @@ async fn a_slow_reader_is_felt_upstream() {
         let ask = Ask::get(&world.net, "app", "/big?n=200000000");
         let stalled: Box<dyn Send> = match version {
             Version::H1 => {
-                let mut connection = http1::Connection::over(world.net.connect_h1_small(&ask.sni).await.unwrap());
+                let mut connection =
+                    http1::Connection::over(world.net.connect_h1_small(&ask.sni).await.unwrap());
                 connection.send(&ask).await.unwrap();
                 Box::new(connection.response("GET").await.unwrap())
             }
             Version::H2 => {
-                let connection = http2::Connection::open(&world.net, &ask.sni, Some(65_535)).await.unwrap();
+                let connection = http2::Connection::open(&world.net, &ask.sni, Some(65_535))
+                    .await
+                    .unwrap();
                 let mut response = connection.request(&ask).await.unwrap();
                 response.releases = false;
                 Box::new(response)
@@ -103,9 +132,14 @@ async fn a_slow_reader_is_felt_upstream() {
             async move { (still >= 25).then_some(now) }
         })
         .await;
-        assert!(sent < IN_FLIGHT_MAX, "{version:?}: {sent} bytes were taken from the upstream for a reader that reads nothing");
+        assert!(
+            sent < IN_FLIGHT_MAX,
+            "{version:?}: {sent} bytes were taken from the upstream for a reader that reads nothing"
+        );
         // Another request is not held up by it.
-        let reply = Ask::get(&world.net, "app", "/any").send(&world.net, Version::H1).await;
+        let reply = Ask::get(&world.net, "app", "/any")
+            .send(&world.net, Version::H1)
+            .await;
         assert_eq!(reply.status, 200);
         // When the client goes away, so does the upstream's connection.
         drop(stalled);
@@ -118,8 +152,17 @@ async fn a_slow_reader_is_felt_upstream() {
 async fn a_slow_app_is_felt_by_the_client() {
     let world = World::start().await;
     world.agent("app", &[]).await;
-    let mut connection = http1::Connection::open(&world.net, &world.net.host("app")).await.unwrap();
-    connection.send(&Ask::get(&world.net, "app", "/unread").method("POST").streamed()).await.unwrap();
+    let mut connection = http1::Connection::open(&world.net, &world.net.host("app"))
+        .await
+        .unwrap();
+    connection
+        .send(
+            &Ask::get(&world.net, "app", "/unread")
+                .method("POST")
+                .streamed(),
+        )
+        .await
+        .unwrap();
     let piece = vec![b'u'; 64 * 1024];
     let mut sent = 0_usize;
     loop {
@@ -129,11 +172,18 @@ async fn a_slow_app_is_felt_by_the_client() {
             Err(_) => break,
         }
         sent += piece.len();
-        assert!(sent < usize::try_from(IN_FLIGHT_MAX).unwrap(), "{sent} bytes were taken for an app that reads nothing");
+        assert!(
+            sent < usize::try_from(IN_FLIGHT_MAX).unwrap(),
+            "{sent} bytes were taken for an app that reads nothing"
+        );
     }
     let seen = world.upstream.seen().pop().unwrap();
     drop(connection);
-    assert_ne!(seen.wait_ended().await, Ended::Complete, "the client's end reaches the app");
+    assert_ne!(
+        seen.wait_ended().await,
+        Ended::Complete,
+        "the client's end reaches the app"
+    );
 }
 
 /// Events of a stream arrive one by one, while it goes on.
@@ -142,12 +192,25 @@ async fn events_are_not_buffered() {
     let world = World::start().await;
     world.agent("app", &[]).await;
     for version in Version::BOTH {
-        let mut response = Ask::get(&world.net, "app", "/events?every=50").open(&world.net, version).await.unwrap();
-        assert_eq!(tests::http::find(response.headers(), "content-type"), Some("text/event-stream"));
+        let mut response = Ask::get(&world.net, "app", "/events?every=50")
+            .open(&world.net, version)
+            .await
+            .unwrap();
+        assert_eq!(
+            tests::http::find(response.headers(), "content-type"),
+            Some("text/event-stream")
+        );
         for _ in 0..5 {
-            let chunk = wait::within("an event", response.chunk()).await.unwrap().expect("it goes on");
+            let chunk = wait::within("an event", response.chunk())
+                .await
+                .unwrap()
+                .expect("it goes on");
             assert!(chunk.starts_with(b"data: "), "{chunk:?}");
-            assert!(chunk.len() < 100, "events were held back and came together: {} bytes", chunk.len());
+            assert!(
+                chunk.len() < 100,
+                "events were held back and came together: {} bytes",
+                chunk.len()
+            );
         }
     }
 }
@@ -157,16 +220,29 @@ async fn events_are_not_buffered() {
 async fn websockets_pass() {
     let world = World::start().await;
     world.agent("app", &[]).await;
-    let mut socket = WebSocket::open(&world.net, "app", "/ws?every=60000", None).await.unwrap();
-    let Event::Message(Message::Text(first)) = socket.next().await else { panic!("the clock ticks once") };
+    let mut socket = WebSocket::open(&world.net, "app", "/ws?every=60000", None)
+        .await
+        .unwrap();
+    let Event::Message(Message::Text(first)) = socket.next().await else {
+        panic!("the clock ticks once")
+    };
     assert!(first.starts_with("tick "));
-    for message in [Message::text("hello"), Message::binary(vec![7; 300_000]), Message::text("ä".repeat(70_000))] {
+    for message in [
+        Message::text("hello"),
+        Message::binary(vec![7; 300_000]),
+        Message::text("ä".repeat(70_000)),
+    ] {
         socket.send(message.clone()).await.unwrap();
-        let Event::Message(echoed) = wait::within("echo", socket.next()).await else { panic!("an echo") };
+        let Event::Message(echoed) = wait::within("echo", socket.next()).await else {
+            panic!("an echo")
+        };
         assert!(echoed == message);
     }
     socket.send(Message::Close(None)).await.unwrap();
-    assert!(matches!(wait::within("close", socket.next()).await, Event::Closed(_)));
+    assert!(matches!(
+        wait::within("close", socket.next()).await,
+        Event::Closed(_)
+    ));
     assert_eq!(world.upstream.seen()[0].wait_ended().await, Ended::Complete);
 }
 
@@ -175,7 +251,10 @@ async fn websockets_pass() {
 async fn a_refused_upgrade_passes() {
     let world = World::start().await;
     world.agent("app", &[]).await;
-    assert_eq!(WebSocket::open(&world.net, "app", "/any", None).await.err(), Some(200));
+    assert_eq!(
+        WebSocket::open(&world.net, "app", "/any", None).await.err(),
+        Some(200)
+    );
 }
 
 /// `Expect: 100-continue` gets its interim answer before the body is sent.
@@ -183,15 +262,25 @@ async fn a_refused_upgrade_passes() {
 async fn continue_is_answered() {
     let world = World::start().await;
     world.agent("app", &[]).await;
-    let mut connection = http1::Connection::open(&world.net, &world.net.host("app")).await.unwrap();
-    let ask = Ask::get(&world.net, "app", "/echo").method("POST").header("expect", "100-continue").header("content-length", "5");
+    let mut connection = http1::Connection::open(&world.net, &world.net.host("app"))
+        .await
+        .unwrap();
+    let ask = Ask::get(&world.net, "app", "/echo")
+        .method("POST")
+        .header("expect", "100-continue")
+        .header("content-length", "5");
     connection.send(&ask).await.unwrap();
-    let (status, _) = wait::within("100 Continue", connection.head()).await.unwrap();
+    let (status, _) = wait::within("100 Continue", connection.head())
+        .await
+        .unwrap();
     assert_eq!(status, 100);
     connection.write(b"hello").await.unwrap();
     let mut response = connection.response("POST").await.unwrap();
     assert_eq!(response.status, 200);
-    assert_eq!(response.chunk().await.unwrap().as_deref(), Some(&b"hello"[..]));
+    assert_eq!(
+        response.chunk().await.unwrap().as_deref(),
+        Some(&b"hello"[..])
+    );
 }
 
 /// Trailers of a response reach the client.
@@ -200,9 +289,17 @@ async fn trailers_reach_the_client() {
     let world = World::start().await;
     world.agent("app", &[]).await;
     for version in Version::BOTH {
-        let mut response = Ask::get(&world.net, "app", "/trailers").header("te", "trailers").open(&world.net, version).await.unwrap();
+        let mut response = Ask::get(&world.net, "app", "/trailers")
+            .header("te", "trailers")
+            .open(&world.net, version)
+            .await
+            .unwrap();
         while response.chunk().await.unwrap().is_some() {}
-        assert_eq!(tests::http::find(response.headers(), "trailer:x-sum"), Some("42"), "{version:?}");
+        assert_eq!(
+            tests::http::find(response.headers(), "trailer:x-sum"),
+            Some("42"),
+            "{version:?}"
+        );
     }
 }
 
@@ -212,11 +309,19 @@ async fn a_broken_body_stays_broken() {
     let world = World::start().await;
     world.agent("app", &[]).await;
     for version in Version::BOTH {
-        let reply = Ask::get(&world.net, "app", "/truncated").send(&world.net, version).await;
+        let reply = Ask::get(&world.net, "app", "/truncated")
+            .send(&world.net, version)
+            .await;
         assert_eq!(reply.status, 200);
         assert!(reply.end.is_err(), "{version:?}: {:?}", reply.text());
-        let reply = Ask::get(&world.net, "app", "/until-close").send(&world.net, version).await;
-        assert_eq!((reply.text().as_str(), &reply.end), ("until the end", &Ok(())), "{version:?}");
+        let reply = Ask::get(&world.net, "app", "/until-close")
+            .send(&world.net, version)
+            .await;
+        assert_eq!(
+            (reply.text().as_str(), &reply.end),
+            ("until the end", &Ok(())),
+            "{version:?}"
+        );
     }
 }
 
@@ -225,10 +330,22 @@ async fn a_broken_body_stays_broken() {
 async fn a_broken_upload_stays_broken() {
     let world = World::start().await;
     world.agent("app", &[]).await;
-    let mut connection = http1::Connection::open(&world.net, &world.net.host("app")).await.unwrap();
-    connection.send(&Ask::get(&world.net, "app", "/upload").method("POST").streamed()).await.unwrap();
+    let mut connection = http1::Connection::open(&world.net, &world.net.host("app"))
+        .await
+        .unwrap();
+    connection
+        .send(
+            &Ask::get(&world.net, "app", "/upload")
+                .method("POST")
+                .streamed(),
+        )
+        .await
+        .unwrap();
     connection.write_chunk(b"part of it").await.unwrap();
-    let seen = wait::until("the part", || async { world.upstream.seen().pop().filter(|seen| seen.bytes() > 0) }).await;
+    let seen = wait::until("the part", || async {
+        world.upstream.seen().pop().filter(|seen| seen.bytes() > 0)
+    })
+    .await;
     drop(connection);
     assert_ne!(seen.wait_ended().await, Ended::Complete);
     assert!(!seen.is_complete());
@@ -247,43 +364,103 @@ async fn errors_explain_themselves() {
     let mut ids = std::collections::HashSet::new();
     let mut check = |reply: &tests::http::Reply, status, code, is_page: bool, what: &str| {
         reply.assert_refused(status, code, what);
-        assert!(ids.insert(reply.header("sallyport-request-id").unwrap().to_owned()), "{what}: a request id came twice");
+        assert!(
+            ids.insert(reply.header("sallyport-request-id").unwrap().to_owned()),
+            "{what}: a request id came twice"
+        );
         let kind = reply.header("content-type").unwrap_or_default();
         if is_page {
             assert!(kind.starts_with("text/html"), "{what}: {kind}");
-            assert!(reply.text().contains(reply.header("sallyport-request-id").unwrap()), "{what}: the page names no request id");
+            assert!(
+                reply
+                    .text()
+                    .contains(reply.header("sallyport-request-id").unwrap()),
+                "{what}: the page names no request id"
+            );
         } else {
             assert!(kind.starts_with("application/json"), "{what}: {kind}");
             let body = reply.json();
-            assert_eq!((&body["error_code"], &body["status_code"]), (&code.into(), &status.into()), "{what}");
-            assert!(body["msg"].as_str().is_some_and(|text| text.ends_with('.')), "{what}: {body}");
-            assert!(body["next_step"].as_str().is_some_and(|text| !text.is_empty()), "{what}: {body}");
-            assert_eq!(body["details"]["operation_id"], reply.header("sallyport-request-id").unwrap(), "{what}");
+            assert_eq!(
+                (&body["error_code"], &body["status_code"]),
+                (&code.into(), &status.into()),
+                "{what}"
+            );
+            assert!(
+                body["msg"].as_str().is_some_and(|text| text.ends_with('.')),
+                "{what}: {body}"
+            );
+            assert!(
+                body["next_step"]
+                    .as_str()
+                    .is_some_and(|text| !text.is_empty()),
+                "{what}: {body}"
+            );
+            assert_eq!(
+                body["details"]["operation_id"],
+                reply.header("sallyport-request-id").unwrap(),
+                "{what}"
+            );
         }
     };
     for version in Version::BOTH {
         for is_page in [false, true] {
             let ask = |label: &str, target: &str| {
                 let ask = Ask::get(&world.net, label, target);
-                if is_page { ask.header("accept", HTML) } else { ask }
+                if is_page {
+                    ask.header("accept", HTML)
+                } else {
+                    ask
+                }
             };
-            check(&ask("nobody", "/").send(&world.net, version).await, 404, "SP_1001", is_page, "unknown host");
-            check(&ask("dead", "/").send(&world.net, version).await, 502, "SP_4001", is_page, "upstream down");
-            check(&ask("app", "/close").send(&world.net, version).await, 502, "SP_4003", is_page, "closed without an answer");
-            check(&ask("app", "/garbage").send(&world.net, version).await, 502, "SP_4004", is_page, "not HTTP");
+            check(
+                &ask("nobody", "/").send(&world.net, version).await,
+                404,
+                "SP_1001",
+                is_page,
+                "unknown host",
+            );
+            check(
+                &ask("dead", "/").send(&world.net, version).await,
+                502,
+                "SP_4001",
+                is_page,
+                "upstream down",
+            );
+            check(
+                &ask("app", "/close").send(&world.net, version).await,
+                502,
+                "SP_4003",
+                is_page,
+                "closed without an answer",
+            );
+            check(
+                &ask("app", "/garbage").send(&world.net, version).await,
+                502,
+                "SP_4004",
+                is_page,
+                "not HTTP",
+            );
         }
     }
     agent.process.terminate().await;
     for version in Version::BOTH {
         let reply = wait::until("offline", || async {
-            let reply = Ask::get(&world.net, "app", "/").send(&world.net, version).await;
+            let reply = Ask::get(&world.net, "app", "/")
+                .send(&world.net, version)
+                .await;
             (reply.status == 503).then_some(reply)
         })
         .await;
         check(&reply, 503, "SP_3001", false, "offline");
-        let reply = Ask::get(&world.net, "app", "/").header("accept", HTML).send(&world.net, version).await;
+        let reply = Ask::get(&world.net, "app", "/")
+            .header("accept", HTML)
+            .send(&world.net, version)
+            .await;
         check(&reply, 503, "SP_3001", true, "offline page");
-        let head = Ask::get(&world.net, "app", "/").method("HEAD").send(&world.net, version).await;
+        let head = Ask::get(&world.net, "app", "/")
+            .method("HEAD")
+            .send(&world.net, version)
+            .await;
         assert_eq!((head.status, head.body.len()), (503, 0));
     }
 }
@@ -294,8 +471,14 @@ async fn an_app_cannot_speak_for_the_edge() {
     let world = World::start().await;
     world.agent("app", &[]).await;
     for version in Version::BOTH {
-        let reply = Ask::get(&world.net, "app", "/set-cookie").send(&world.net, version).await;
-        assert_eq!(reply.all("set-cookie").collect::<Vec<_>>(), ["app=1; Path=/"], "{version:?}");
+        let reply = Ask::get(&world.net, "app", "/set-cookie")
+            .send(&world.net, version)
+            .await;
+        assert_eq!(
+            reply.all("set-cookie").collect::<Vec<_>>(),
+            ["app=1; Path=/"],
+            "{version:?}"
+        );
     }
 }
 
@@ -313,7 +496,9 @@ async fn connections_are_kept_and_shared() {
         assert_eq!(response.status, 200);
         connection = response.connection;
     }
-    let shared = http2::Connection::open(&world.net, &ask.sni, None).await.unwrap();
+    let shared = http2::Connection::open(&world.net, &ask.sni, None)
+        .await
+        .unwrap();
     let all = futures_util::future::join_all((0..60).map(|_| async {
         let mut response = shared.request(&ask).await?;
         while response.chunk().await?.is_some() {}
@@ -326,7 +511,10 @@ async fn connections_are_kept_and_shared() {
 /// A request head beyond the limit is refused, and slow heads do not hold a connection for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn heads_are_bounded() {
-    let world = World::builder().config("header_timeout: 1s\n").start().await;
+    let world = World::builder()
+        .config("header_timeout: 1s\n")
+        .start()
+        .await;
     world.agent("app", &[]).await;
     for version in Version::BOTH {
         let ask = Ask::get(&world.net, "app", "/any").header("x-large", &"x".repeat(200_000));
@@ -337,7 +525,9 @@ async fn heads_are_bounded() {
         }
     }
     assert_eq!(world.upstream.count(), 0);
-    let mut slow = http1::Connection::open(&world.net, &world.net.host("app")).await.unwrap();
+    let mut slow = http1::Connection::open(&world.net, &world.net.host("app"))
+        .await
+        .unwrap();
     slow.write(b"GET / HTTP/1.1\r\nHost: ").await.unwrap();
     wait::within("the end of a slow head", slow.drain()).await;
 }
@@ -345,11 +535,17 @@ async fn heads_are_bounded() {
 /// More connections than an address may have are not served; when some close, others get in.
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_per_address_are_bounded() {
-    let world = World::builder().config("connections_per_address: 8\n").start().await;
+    let world = World::builder()
+        .config("connections_per_address: 8\n")
+        .start()
+        .await;
     world.agent("app", &[]).await;
     let mut held = Vec::new();
-    while let Ok(Ok(connection)) =
-        tokio::time::timeout(Duration::from_secs(5), http1::Connection::open(&world.net, &world.net.host("app"))).await
+    while let Ok(Ok(connection)) = tokio::time::timeout(
+        Duration::from_secs(5),
+        http1::Connection::open(&world.net, &world.net.host("app")),
+    )
+    .await
     {
         held.push(connection);
         assert!(held.len() <= 8, "more than the limit were let in");
@@ -357,7 +553,9 @@ async fn connections_per_address_are_bounded() {
     assert!(held.len() >= 6, "only {} were let in", held.len());
     held.clear();
     wait::until("a place", || async {
-        let connection = http1::Connection::open(&world.net, &world.net.host("app")).await.ok()?;
+        let connection = http1::Connection::open(&world.net, &world.net.host("app"))
+            .await
+            .ok()?;
         drop(connection);
         Some(())
     })

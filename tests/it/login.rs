@@ -19,23 +19,57 @@ async fn the_whole_way() {
     let mut ada = world.user("ada");
     let target = format!("{}/headers?first=target&x=%2F", agent.url);
     let page = ada.visit(&target).await;
-    assert_eq!(page.url.as_str(), target, "the first target is reached: {:#?}", ada.trail);
+    assert_eq!(
+        page.url.as_str(),
+        target,
+        "the first target is reached: {:#?}",
+        ada.trail
+    );
     assert_eq!(page.reply.status, 200);
     assert_eq!(ada.forms_sent, 1);
-    let hosts: Vec<_> = ada.trail.iter().map(|url| Url::parse(url).unwrap().host_str().unwrap().to_owned()).collect();
+    let hosts: Vec<_> = ada
+        .trail
+        .iter()
+        .map(|url| Url::parse(url).unwrap().host_str().unwrap().to_owned())
+        .collect();
     assert_eq!(hosts.first().unwrap(), &world.net.host("app"));
     assert!(hosts.contains(&world.net.host("auth")));
 
-    let cookie = ada.jar.of(&world.net.host("app")).into_iter().find(|cookie| cookie.name == SESSION_COOKIE).unwrap();
-    let attributes: Vec<_> = cookie.raw.split(';').skip(1).map(|part| part.trim().to_ascii_lowercase()).collect();
+    let cookie = ada
+        .jar
+        .of(&world.net.host("app"))
+        .into_iter()
+        .find(|cookie| cookie.name == SESSION_COOKIE)
+        .unwrap();
+    let attributes: Vec<_> = cookie
+        .raw
+        .split(';')
+        .skip(1)
+        .map(|part| part.trim().to_ascii_lowercase())
+        .collect();
     for wanted in ["secure", "httponly", "samesite=lax", "path=/"] {
-        assert!(attributes.iter().any(|attribute| attribute == wanted), "{wanted}: {}", cookie.raw);
+        assert!(
+            attributes.iter().any(|attribute| attribute == wanted),
+            "{wanted}: {}",
+            cookie.raw
+        );
     }
-    assert!(!attributes.iter().any(|attribute| attribute.starts_with("domain")), "{}", cookie.raw);
+    assert!(
+        !attributes
+            .iter()
+            .any(|attribute| attribute.starts_with("domain")),
+        "{}",
+        cookie.raw
+    );
     assert!(cookie.raw.len() < 4096);
     // The bindings of this login are gone from both hosts.
     for host in ["app", "auth"] {
-        let left: Vec<_> = ada.jar.of(&world.net.host(host)).into_iter().filter(|cookie| cookie.name != SESSION_COOKIE).collect();
+        let left: Vec<_> = ada
+            .jar
+            .of(&world.net.host(host))
+            .into_iter()
+            .filter(|cookie| cookie.name != SESSION_COOKIE)
+            .collect();
         assert!(left.is_empty(), "{host}: {left:?}");
     }
 
@@ -43,11 +77,22 @@ async fn the_whole_way() {
     let mut url = agent.url.clone();
     for _ in 0..4 {
         let page = fresh.walk_until(&url, |_| true).await;
-        let Some(location) = page.reply.header("location").map(str::to_owned) else { break };
+        let Some(location) = page.reply.header("location").map(str::to_owned) else {
+            break;
+        };
         if !url.starts_with("http://") {
             assert_eq!(page.reply.status, 303, "{url}");
-            assert!(page.reply.header("cache-control").is_some_and(|value| value.contains("no-store")), "{url}");
-            assert_eq!(page.reply.header("referrer-policy"), Some("no-referrer"), "{url}");
+            assert!(
+                page.reply
+                    .header("cache-control")
+                    .is_some_and(|value| value.contains("no-store")),
+                "{url}"
+            );
+            assert_eq!(
+                page.reply.header("referrer-policy"),
+                Some("no-referrer"),
+                "{url}"
+            );
         }
         url = location;
     }
@@ -60,25 +105,46 @@ async fn only_page_loads_are_redirected() {
     world.login_agent("app").await;
     for version in Version::BOTH {
         for method in ["GET", "HEAD"] {
-            let reply = Ask::get(&world.net, "app", "/x").method(method).navigation().send(&world.net, version).await;
+            let reply = Ask::get(&world.net, "app", "/x")
+                .method(method)
+                .navigation()
+                .send(&world.net, version)
+                .await;
             assert_eq!(reply.status, 303, "{method}: {}", reply.text());
-            assert!(reply.header("location").unwrap().starts_with(&format!("{}/login?", world.net.url("auth"))));
+            assert!(
+                reply
+                    .header("location")
+                    .unwrap()
+                    .starts_with(&format!("{}/login?", world.net.url("auth")))
+            );
         }
         let asks = [
-            Ask::get(&world.net, "app", "/x").method("POST").navigation().body("a=1"),
+            Ask::get(&world.net, "app", "/x")
+                .method("POST")
+                .navigation()
+                .body("a=1"),
             Ask::get(&world.net, "app", "/x").method("PUT").body("x"),
             Ask::get(&world.net, "app", "/x").method("OPTIONS"),
             Ask::get(&world.net, "app", "/x"),
             Ask::get(&world.net, "app", "/x").header("accept", "application/json"),
-            Ask::get(&world.net, "app", "/x").header("accept", HTML).header("sec-fetch-mode", "cors").header("sec-fetch-site", "same-origin"),
+            Ask::get(&world.net, "app", "/x")
+                .header("accept", HTML)
+                .header("sec-fetch-mode", "cors")
+                .header("sec-fetch-site", "same-origin"),
         ];
         for ask in asks {
             let what = format!("{ask:?}");
             let reply = ask.send(&world.net, version).await;
             reply.assert_refused(401, "SP_2001", &what);
-            if reply.header("content-type").is_some_and(|kind| kind.starts_with("application/json")) {
+            if reply
+                .header("content-type")
+                .is_some_and(|kind| kind.starts_with("application/json"))
+            {
                 let url = reply.json()["login_url"].as_str().unwrap().to_owned();
-                assert!(url.starts_with(&format!("{}/.sallyport/login", world.net.url("app"))), "{url}");
+                assert!(
+                    url.starts_with(&format!("{}/.sallyport/login", world.net.url("app"))),
+                    "{url}"
+                );
             }
             assert_eq!(reply.header("set-cookie"), None, "{what}");
         }
@@ -90,23 +156,69 @@ async fn only_page_loads_are_redirected() {
 #[tokio::test(flavor = "multi_thread")]
 async fn allow_rules() {
     let world = World::with_login().await;
-    let by_domain = world.agent("domain", &["--oauth=dev", "--oauth-allow-domain=example.test"]).await;
-    let by_email = world.agent("email", &["--oauth=dev", "--oauth-allow-email", "ADA@example.test,someone@else.test"]).await;
+    let by_domain = world
+        .agent(
+            "domain",
+            &["--oauth=dev", "--oauth-allow-domain=example.test"],
+        )
+        .await;
+    let by_email = world
+        .agent(
+            "email",
+            &[
+                "--oauth=dev",
+                "--oauth-allow-email",
+                "ADA@example.test,someone@else.test",
+            ],
+        )
+        .await;
     for endpoint in [&by_domain, &by_email] {
         world.signed_in("ada", &endpoint.url).await;
-        for (name, code) in [("lin", "SP_2004"), ("mal", if endpoint.label == "domain" { "SP_2005" } else { "SP_2004" })] {
+        for (name, code) in [
+            ("lin", "SP_2004"),
+            (
+                "mal",
+                if endpoint.label == "domain" {
+                    "SP_2005"
+                } else {
+                    "SP_2004"
+                },
+            ),
+        ] {
             let mut person = world.user(name);
             let page = person.visit(&endpoint.url).await;
-            page.reply.assert_refused(403, code, &format!("{name} at {}", endpoint.label));
+            page.reply
+                .assert_refused(403, code, &format!("{name} at {}", endpoint.label));
             assert!(person.session(&endpoint.url).is_none());
         }
     }
-    let by_unverified = world.agent("mal", &["--oauth=dev", "--oauth-allow-email=mal@example.test"]).await;
-    world.user("mal").visit(&by_unverified.url).await.reply.assert_refused(403, "SP_2005", "an unverified address");
+    let by_unverified = world
+        .agent(
+            "mal",
+            &["--oauth=dev", "--oauth-allow-email=mal@example.test"],
+        )
+        .await;
+    world
+        .user("mal")
+        .visit(&by_unverified.url)
+        .await
+        .reply
+        .assert_refused(403, "SP_2005", "an unverified address");
     // Nobody but ada became an App User.
     let users = world.api.users().await;
-    assert!(users.iter().all(|user| user["email"] == "ada@example.test"), "{users:#?}");
-    assert_eq!(world.upstream.seen().iter().filter(|seen| seen.header("sallyport-user-email") != Some("ada@example.test")).count(), 0);
+    assert!(
+        users.iter().all(|user| user["email"] == "ada@example.test"),
+        "{users:#?}"
+    );
+    assert_eq!(
+        world
+            .upstream
+            .seen()
+            .iter()
+            .filter(|seen| seen.header("sallyport-user-email") != Some("ada@example.test"))
+            .count(),
+        0
+    );
 }
 
 /// Without an allow rule everyone whom the provider knows gets in, also with an unverified address.
@@ -130,21 +242,41 @@ async fn the_app_is_told_who_it_is() {
     let user = world.api.user("ada@example.test").await;
     for version in Version::BOTH {
         let cookie = format!("theme=dark; {}; x=\"a  b\"", ada.cookie(&agent.url));
-        Ask::get(&world.net, "app", "/headers").cookie(&cookie).send(&world.net, version).await;
+        Ask::get(&world.net, "app", "/headers")
+            .cookie(&cookie)
+            .send(&world.net, version)
+            .await;
         let seen = world.upstream.seen().pop().unwrap();
         for prefix in ["sallyport-user", "ngrok-auth-user"] {
-            assert_eq!(seen.folded(&format!("{prefix}-email")), ["ada@example.test"]);
+            assert_eq!(
+                seen.folded(&format!("{prefix}-email")),
+                ["ada@example.test"]
+            );
             assert_eq!(seen.folded(&format!("{prefix}-id")).len(), 1);
             assert_eq!(seen.folded(&format!("{prefix}-name")).len(), 1);
         }
-        assert_eq!(seen.folded("sallyport-user-id"), [user["id"].as_str().unwrap()]);
-        assert_eq!(seen.header("cookie"), Some("theme=dark; x=\"a  b\""), "{version:?}");
+        assert_eq!(
+            seen.folded("sallyport-user-id"),
+            [user["id"].as_str().unwrap()]
+        );
+        assert_eq!(
+            seen.header("cookie"),
+            Some("theme=dark; x=\"a  b\""),
+            "{version:?}"
+        );
         assert!(!String::from_utf8_lossy(&seen.head).contains(SESSION_COOKIE));
 
         let assertion = seen.folded("sallyport-assertion");
         assert_eq!(assertion.len(), 1);
-        let jwks = Ask::get(&world.net, "app", "/.sallyport/jwks.json").send(&world.net, version).await.json();
-        assert!(jwt::is_signed_by(assertion[0], &jwks), "{} by {jwks}", assertion[0]);
+        let jwks = Ask::get(&world.net, "app", "/.sallyport/jwks.json")
+            .send(&world.net, version)
+            .await
+            .json();
+        assert!(
+            jwt::is_signed_by(assertion[0], &jwks),
+            "{} by {jwks}",
+            assertion[0]
+        );
         for key in jwks["keys"].as_array().unwrap() {
             assert!(key["d"].is_null(), "a private key is published");
         }
@@ -152,14 +284,28 @@ async fn the_app_is_told_who_it_is() {
         assert!(header["kid"].is_string());
         assert_eq!(claims["email"], "ada@example.test");
         assert_eq!(claims["sub"], user["id"]);
-        assert!(claims["aud"].to_string().contains(&world.net.host("app")), "{claims}");
-        assert!(claims["exp"].as_i64().unwrap() > claims["iat"].as_i64().unwrap(), "{claims}");
+        assert!(
+            claims["aud"].to_string().contains(&world.net.host("app")),
+            "{claims}"
+        );
+        assert!(
+            claims["exp"].as_i64().unwrap() > claims["iat"].as_i64().unwrap(),
+            "{claims}"
+        );
     }
     // Crumbs, as browsers send them over HTTP/2.
-    let connection = http2::Connection::open(&world.net, &world.net.host("app"), None).await.unwrap();
-    let ask = Ask::get(&world.net, "app", "/headers").cookie("a=1").cookie(&ada.cookie(&agent.url)).cookie("b=2");
+    let connection = http2::Connection::open(&world.net, &world.net.host("app"), None)
+        .await
+        .unwrap();
+    let ask = Ask::get(&world.net, "app", "/headers")
+        .cookie("a=1")
+        .cookie(&ada.cookie(&agent.url))
+        .cookie("b=2");
     assert_eq!(connection.request(&ask).await.unwrap().status, 200);
-    assert_eq!(world.upstream.seen().pop().unwrap().header("cookie"), Some("a=1; b=2"));
+    assert_eq!(
+        world.upstream.seen().pop().unwrap().header("cookie"),
+        Some("a=1; b=2")
+    );
 }
 
 /// Ten fresh tabs begin a login at once and finish in any order: all of them arrive.
@@ -172,12 +318,21 @@ async fn ten_parallel_tabs() {
     let mut tabs = Vec::new();
     let issuer = Url::parse(&world.dev.as_ref().unwrap().issuer).unwrap();
     for tab in 0..10 {
-        let page = browser.walk_until(&format!("{}/tab/{tab}", agent.url), |url| url.origin() == issuer.origin()).await;
+        let page = browser
+            .walk_until(&format!("{}/tab/{tab}", agent.url), |url| {
+                url.origin() == issuer.origin()
+            })
+            .await;
         tabs.push(page.url);
     }
     for tab in [3, 9, 0, 7, 1, 8, 2, 6, 4, 5] {
         let page = browser.visit(tabs[tab].as_str()).await;
-        assert_eq!((page.reply.status, page.url.path()), (200, format!("/tab/{tab}").as_str()), "{}", page.reply.text());
+        assert_eq!(
+            (page.reply.status, page.url.path()),
+            (200, format!("/tab/{tab}").as_str()),
+            "{}",
+            page.reply.text()
+        );
     }
     assert_eq!(world.api.users().await.len(), 1);
 }
@@ -192,26 +347,57 @@ async fn logging_out() {
     let logout = format!("{}/.sallyport/logout", agent.url);
     let page = ada.open(&logout).await;
     assert_eq!(page.reply.status, 200);
-    let button = form::Form::all(&page.reply.text()).into_iter().next().expect("a button");
+    let button = form::Form::all(&page.reply.text())
+        .into_iter()
+        .next()
+        .expect("a button");
     assert_eq!(button.method, "POST");
-    assert_eq!(ada.fetch("GET", &agent.url).await.status, 200, "looking at the button ends nothing");
+    assert_eq!(
+        ada.fetch("GET", &agent.url).await.status,
+        200,
+        "looking at the button ends nothing"
+    );
 
-    let mut open = ada.stream(Version::H1, &format!("{}/events", agent.url)).await.unwrap();
+    let mut open = ada
+        .stream(Version::H1, &format!("{}/events", agent.url))
+        .await
+        .unwrap();
     assert_eq!(open.status(), 200);
     let old = ada.cookie(&agent.url);
     assert_eq!(ada.fetch("POST", &logout).await.status, 200);
     assert!(ada.session(&agent.url).is_none(), "the cookie is cleared");
-    let end = wait::within("the end of the stream", async { loop { if let Err(fault) = open.chunk().await { break fault } } }).await;
+    let end = wait::within("the end of the stream", async {
+        loop {
+            if let Err(fault) = open.chunk().await {
+                break fault;
+            }
+        }
+    })
+    .await;
     assert_eq!(end, tests::http::Fault::Reset);
-    Ask::get(&world.net, "app", "/").cookie(&old).send(&world.net, Version::H2).await.assert_refused(401, "SP_2002", "the old cookie");
+    Ask::get(&world.net, "app", "/")
+        .cookie(&old)
+        .send(&world.net, Version::H2)
+        .await
+        .assert_refused(401, "SP_2002", "the old cookie");
     assert!(world.api.sessions().await.is_empty());
 
     // Nothing is silent now: the button first, then the provider's form, though its own session lives.
     ada.forms_sent = 0;
     let page = ada.open(&agent.url).await;
-    assert!(form::link(&page.reply.text(), SIGN_IN_AGAIN).is_some(), "{} {}", page.reply.status, page.reply.text());
+    assert!(
+        form::link(&page.reply.text(), SIGN_IN_AGAIN).is_some(),
+        "{} {}",
+        page.reply.status,
+        page.reply.text()
+    );
     ada.sign_in(&agent.url).await;
-    assert_eq!((ada.forms_sent, ada.buttons_pressed), (1, 1), "{:#?}", ada.trail);
+    assert_eq!(
+        (ada.forms_sent, ada.buttons_pressed),
+        (1, 1),
+        "{:#?}",
+        ada.trail
+    );
 }
 
 /// A second endpoint logs in again, silently where the provider still knows the person, with a session of
@@ -228,9 +414,15 @@ async fn each_endpoint_has_its_session() {
     let sessions = world.api.sessions().await;
     assert_eq!(sessions.len(), 2);
     assert_ne!(sessions[0]["public_url"], sessions[1]["public_url"]);
-    assert_eq!(sessions[0]["application_user"]["id"], sessions[1]["application_user"]["id"]);
+    assert_eq!(
+        sessions[0]["application_user"]["id"],
+        sessions[1]["application_user"]["id"]
+    );
     // One endpoint's cookie is nothing at the other.
-    let reply = Ask::get(&world.net, "two", "/").cookie(&ada.cookie(&first.url)).send(&world.net, Version::H1).await;
+    let reply = Ask::get(&world.net, "two", "/")
+        .cookie(&ada.cookie(&first.url))
+        .send(&world.net, Version::H1)
+        .await;
     reply.assert_refused(401, "SP_2001", "another endpoint's cookie");
 }
 
@@ -241,50 +433,103 @@ async fn after_a_revoke_the_login_is_interactive() {
     let agent = world.login_agent("app").await;
     let mut ada = world.signed_in("ada", &agent.url).await;
     let user = world.api.user("ada@example.test").await;
-    world.api.revoke(&format!("/app/users/{}", user["id"].as_str().unwrap())).await;
+    world
+        .api
+        .revoke(&format!("/app/users/{}", user["id"].as_str().unwrap()))
+        .await;
     ada.forms_sent = 0;
     ada.sign_in(&agent.url).await;
-    assert_eq!((ada.forms_sent, ada.buttons_pressed), (1, 1), "{:#?}", ada.trail);
+    assert_eq!(
+        (ada.forms_sent, ada.buttons_pressed),
+        (1, 1),
+        "{:#?}",
+        ada.trail
+    );
     // The browser that lost its cookie is asked all the same.
     let session = world.api.newest_session_of("ada@example.test").await;
-    world.api.revoke(&format!("/app/sessions/{}", session["id"].as_str().unwrap())).await;
+    world
+        .api
+        .revoke(&format!(
+            "/app/sessions/{}",
+            session["id"].as_str().unwrap()
+        ))
+        .await;
     ada.jar.clear(&world.net.host("app"));
     (ada.forms_sent, ada.buttons_pressed) = (0, 0);
     ada.sign_in(&agent.url).await;
-    assert_eq!((ada.forms_sent, ada.buttons_pressed), (1, 1), "{:#?}", ada.trail);
+    assert_eq!(
+        (ada.forms_sent, ada.buttons_pressed),
+        (1, 1),
+        "{:#?}",
+        ada.trail
+    );
 }
 
 /// A session ends at its absolute end, whatever it did, and what it has open is cut.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_absolute_end() {
-    let world = World::builder().provider().config("session_life: 5s\nsession_idle: off\n").start().await;
+    let world = World::builder()
+        .provider()
+        .config("session_life: 5s\nsession_idle: off\n")
+        .start()
+        .await;
     let agent = world.login_agent("app").await;
     let mut ada = world.signed_in("ada", &agent.url).await;
-    let mut open = ada.stream(Version::H2, &format!("{}/events", agent.url)).await.unwrap();
+    let mut open = ada
+        .stream(Version::H2, &format!("{}/events", agent.url))
+        .await
+        .unwrap();
     assert_eq!(open.status(), 200);
-    let end = wait::within("the end of the stream", async { loop { if let Err(fault) = open.chunk().await { break fault } } }).await;
+    let end = wait::within("the end of the stream", async {
+        loop {
+            if let Err(fault) = open.chunk().await {
+                break fault;
+            }
+        }
+    })
+    .await;
     assert_eq!(end, tests::http::Fault::Reset);
     let reply = ada.fetch("GET", &agent.url).await;
     assert_eq!(reply.status, 401, "{}", reply.text());
     // Nobody was thrown out: the next login may be silent.
     (ada.forms_sent, ada.buttons_pressed) = (0, 0);
     ada.sign_in(&agent.url).await;
-    assert_eq!((ada.forms_sent, ada.buttons_pressed), (0, 0), "{:#?}", ada.trail);
+    assert_eq!(
+        (ada.forms_sent, ada.buttons_pressed),
+        (0, 0),
+        "{:#?}",
+        ada.trail
+    );
 }
 
 /// A session that nobody uses ends at its idle limit; one that is used does not.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_idle_limit() {
-    let world = World::builder().provider().config("session_life: 1h\nsession_idle: 3s\n").start().await;
+    let world = World::builder()
+        .provider()
+        .config("session_life: 1h\nsession_idle: 3s\n")
+        .start()
+        .await;
     let agent = world.login_agent("app").await;
     let busy = world.signed_in("ada", &agent.url).await;
     let idle = world.signed_in("lin", &agent.url).await;
     let begun = std::time::Instant::now();
     // The busy one is used until the idle one is over; looking at `/.sallyport/session` is no use of it.
     wait::until("the idle session is over", || async {
-        let reply = Ask::get(&world.net, "app", "/x").cookie(&busy.cookie(&agent.url)).send(&world.net, Version::H1).await;
-        assert_eq!(reply.status, 200, "the busy session ended: {}", reply.text());
-        let reply = Ask::get(&world.net, "app", "/.sallyport/session").cookie(&idle.cookie(&agent.url)).send(&world.net, Version::H1).await;
+        let reply = Ask::get(&world.net, "app", "/x")
+            .cookie(&busy.cookie(&agent.url))
+            .send(&world.net, Version::H1)
+            .await;
+        assert_eq!(
+            reply.status,
+            200,
+            "the busy session ended: {}",
+            reply.text()
+        );
+        let reply = Ask::get(&world.net, "app", "/.sallyport/session")
+            .cookie(&idle.cookie(&agent.url))
+            .send(&world.net, Version::H1)
+            .await;
         (reply.status == 401).then_some(())
     })
     .await;
@@ -297,12 +542,21 @@ async fn who_am_i() {
     let world = World::with_login().await;
     let agent = world.login_agent("app").await;
     let mut ada = world.signed_in("ada", &agent.url).await;
-    let reply = ada.fetch("GET", &format!("{}/.sallyport/session", agent.url)).await;
+    let reply = ada
+        .fetch("GET", &format!("{}/.sallyport/session", agent.url))
+        .await;
     assert_eq!(reply.status, 200);
     let who = reply.json();
     assert_keys(&who, &["user", "session", "provider", "endpoint"]);
-    assert_eq!((&who["user"]["email"], &who["provider"], &who["endpoint"]), (&json!("ada@example.test"), &json!("dev"), &json!(agent.url)));
-    assert!(reply.header("cache-control").is_some_and(|value| value.contains("no-store")));
+    assert_eq!(
+        (&who["user"]["email"], &who["provider"], &who["endpoint"]),
+        (&json!("ada@example.test"), &json!("dev"), &json!(agent.url))
+    );
+    assert!(
+        reply
+            .header("cache-control")
+            .is_some_and(|value| value.contains("no-store"))
+    );
 }
 
 /// Requests of sibling endpoints and other sites do not count as signed in where they could do harm.
@@ -315,24 +569,56 @@ async fn other_sites_are_not_signed_in() {
     world.upstream.clear();
     for version in Version::BOTH {
         for site in ["cross-site", "same-site"] {
-            let reply = Ask::get(&world.net, "app", "/x").method("POST").cookie(&cookie).header("sec-fetch-site", site).body("x").send(&world.net, version).await;
+            let reply = Ask::get(&world.net, "app", "/x")
+                .method("POST")
+                .cookie(&cookie)
+                .header("sec-fetch-site", site)
+                .body("x")
+                .send(&world.net, version)
+                .await;
             reply.assert_refused(401, "SP_2018", site);
         }
-        let reply = Ask::get(&world.net, "app", "/x").method("POST").cookie(&cookie).header("origin", "https://evil.test").body("x").send(&world.net, version).await;
+        let reply = Ask::get(&world.net, "app", "/x")
+            .method("POST")
+            .cookie(&cookie)
+            .header("origin", "https://evil.test")
+            .body("x")
+            .send(&world.net, version)
+            .await;
         reply.assert_refused(401, "SP_2018", "another origin");
         // Its own page, also where the page hides its origin; and a link from elsewhere.
-        for (name, value) in [("sec-fetch-site", "same-origin"), ("sec-fetch-site", "none"), ("origin", agent.url.as_str())] {
-            let reply = Ask::get(&world.net, "app", "/x").method("POST").cookie(&cookie).header(name, value).body("x").send(&world.net, version).await;
+        for (name, value) in [
+            ("sec-fetch-site", "same-origin"),
+            ("sec-fetch-site", "none"),
+            ("origin", agent.url.as_str()),
+        ] {
+            let reply = Ask::get(&world.net, "app", "/x")
+                .method("POST")
+                .cookie(&cookie)
+                .header(name, value)
+                .body("x")
+                .send(&world.net, version)
+                .await;
             assert_eq!(reply.status, 200, "{name}: {value}");
         }
-        let reply = Ask::get(&world.net, "app", "/x").cookie(&cookie).header("accept", HTML).header("sec-fetch-site", "cross-site").header("sec-fetch-mode", "navigate").send(&world.net, version).await;
+        let reply = Ask::get(&world.net, "app", "/x")
+            .cookie(&cookie)
+            .header("accept", HTML)
+            .header("sec-fetch-site", "cross-site")
+            .header("sec-fetch-mode", "navigate")
+            .send(&world.net, version)
+            .await;
         assert_eq!(reply.status, 200, "a link from elsewhere");
     }
     let from_sibling = tests::websocket::WebSocket::open_with(
         &world.net,
         "app",
         "/ws",
-        &[("cookie", &cookie), ("sec-fetch-site", "same-site"), ("origin", "https://evil.test")],
+        &[
+            ("cookie", &cookie),
+            ("sec-fetch-site", "same-site"),
+            ("origin", "https://evil.test"),
+        ],
     )
     .await;
     assert_eq!(from_sibling.err(), Some(401), "an upgrade from a sibling");
@@ -345,7 +631,15 @@ async fn a_stricter_rule_cuts() {
     let mut agent = world.login_agent("app").await;
     let lin = world.signed_in("lin", &agent.url).await;
     agent.process.terminate().await;
-    let stricter = world.agent_with_home_of(&agent, &["--oauth=dev", "--oauth-allow-domain=example.test"]).await;
-    let reply = Ask::get(&world.net, "app", "/").cookie(&lin.cookie(&stricter.url)).send(&world.net, Version::H1).await;
+    let stricter = world
+        .agent_with_home_of(
+            &agent,
+            &["--oauth=dev", "--oauth-allow-domain=example.test"],
+        )
+        .await;
+    let reply = Ask::get(&world.net, "app", "/")
+        .cookie(&lin.cookie(&stricter.url))
+        .send(&world.net, Version::H1)
+        .await;
     reply.assert_refused(403, "SP_2004", "lin under the stricter rule");
 }

@@ -22,7 +22,10 @@
     clippy::string_slice,
     reason = "a test fails by panicking"
 )]
-#![allow(clippy::print_stderr, reason = "what a test says goes to its captured standard error")]
+#![allow(
+    clippy::print_stderr,
+    reason = "what a test says goes to its captured standard error"
+)]
 #![allow(clippy::large_futures, reason = "a test's future lives once")]
 
 mod agent_cli;

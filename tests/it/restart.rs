@@ -17,13 +17,22 @@ async fn an_agents_names_return() {
             agent.process.terminate().await;
         }
         let offline = wait::until("the offline page", || async {
-            let reply = Ask::get(&world.net, "app", "/").header("accept", HTML).send(&world.net, Version::H1).await;
+            let reply = Ask::get(&world.net, "app", "/")
+                .header("accept", HTML)
+                .send(&world.net, Version::H1)
+                .await;
             (reply.status != 200).then_some(reply)
         })
         .await;
-        assert!(matches!(offline.code(), "SP_3001" | "SP_3002"), "{}", offline.code());
+        assert!(
+            matches!(offline.code(), "SP_3001" | "SP_3002"),
+            "{}",
+            offline.code()
+        );
         agent.start_again().await;
-        let reply = Ask::get(&world.net, "app", "/").send(&world.net, Version::H2).await;
+        let reply = Ask::get(&world.net, "app", "/")
+            .send(&world.net, Version::H2)
+            .await;
         assert_eq!(reply.status, 200, "{}", reply.text());
     }
 }
@@ -37,12 +46,25 @@ async fn a_newer_run_takes_over() {
     let mut frozen = agent;
     frozen.process.signal("STOP").await;
     let _newer = world.agent_again(&frozen).await;
-    let reply = Ask::get(&world.net, "app", "/").send(&world.net, Version::H1).await;
+    let reply = Ask::get(&world.net, "app", "/")
+        .send(&world.net, Version::H1)
+        .await;
     assert_eq!(reply.status, 200, "{}", reply.text());
     frozen.process.signal("CONT").await;
     let status = frozen.process.exited().await;
-    assert_ne!(status.code(), Some(1), "the older run ends, and says why: {}", frozen.process.stderr_tail());
-    assert_eq!(Ask::get(&world.net, "app", "/").send(&world.net, Version::H1).await.status, 200);
+    assert_ne!(
+        status.code(),
+        Some(1),
+        "the older run ends, and says why: {}",
+        frozen.process.stderr_tail()
+    );
+    assert_eq!(
+        Ask::get(&world.net, "app", "/")
+            .send(&world.net, Version::H1)
+            .await
+            .status,
+        200
+    );
 }
 
 /// The random name is readable and stays with agent, upstream and authtoken.
@@ -52,8 +74,22 @@ async fn the_random_name_stays() {
     let arguments = vec!["http".to_owned(), world.upstream.address()];
     let mut agent = world.start_agent(&arguments).await;
     agent.forwarding().await;
-    assert!(agent.label.contains('-') && agent.label.chars().all(|c| c.is_ascii_lowercase() || c == '-' || c.is_ascii_digit()), "{}", agent.label);
-    assert_eq!(Ask::get(&world.net, &agent.label, "/").send(&world.net, Version::H1).await.status, 200);
+    assert!(
+        agent.label.contains('-')
+            && agent
+                .label
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c == '-' || c.is_ascii_digit()),
+        "{}",
+        agent.label
+    );
+    assert_eq!(
+        Ask::get(&world.net, &agent.label, "/")
+            .send(&world.net, Version::H1)
+            .await
+            .status,
+        200
+    );
     agent.process.terminate().await;
     agent.start_again().await;
 }
@@ -68,22 +104,48 @@ async fn sessions_survive_the_edge() {
         let mut ada = world.signed_in("ada", &agent.url).await;
         let mut lin = world.signed_in("lin", &agent.url).await;
         let session = world.api.newest_session_of("lin@elsewhere.test").await;
-        world.api.revoke(&format!("/app/sessions/{}", session["id"].as_str().unwrap())).await;
+        world
+            .api
+            .revoke(&format!(
+                "/app/sessions/{}",
+                session["id"].as_str().unwrap()
+            ))
+            .await;
         if is_killed {
             world.kill_edge().await;
         } else {
             world.restart_edge().await;
         }
         wait::until("the agent is back", || async {
-            let reply = Ask::get(&world.net, "app", "/").cookie(&ada.cookie(&agent.url)).send(&world.net, Version::H1).await;
+            let reply = Ask::get(&world.net, "app", "/")
+                .cookie(&ada.cookie(&agent.url))
+                .send(&world.net, Version::H1)
+                .await;
             (reply.status == 200).then_some(())
         })
         .await;
         assert_eq!(ada.fetch("GET", &agent.url).await.status, 200);
         let refused = lin.fetch("GET", &agent.url).await;
         assert_eq!(refused.status, 401, "{}", refused.text());
-        assert_eq!(world.api.get(&format!("/app/sessions/{}", session["id"].as_str().unwrap())).await.status, 404);
-        assert!(world.api.sessions().await.iter().any(|row| row["application_user"]["id"].is_string()));
+        assert_eq!(
+            world
+                .api
+                .get(&format!(
+                    "/app/sessions/{}",
+                    session["id"].as_str().unwrap()
+                ))
+                .await
+                .status,
+            404
+        );
+        assert!(
+            world
+                .api
+                .sessions()
+                .await
+                .iter()
+                .any(|row| row["application_user"]["id"].is_string())
+        );
     }
 }
 
@@ -103,8 +165,20 @@ async fn a_stop_drains() {
             other => break other,
         }
     };
-    assert_eq!(end, Ok(None), "an exchange under way is finished ({bytes} bytes came)");
+    assert_eq!(
+        end,
+        Ok(None),
+        "an exchange under way is finished ({bytes} bytes came)"
+    );
     let status = world.edge.process.exited().await;
-    assert_eq!(status.code(), Some(0), "{}", world.edge.process.stderr_tail());
-    assert!(!world.edge.data_dir.join("edge.sock").exists(), "the operator's socket is removed");
+    assert_eq!(
+        status.code(),
+        Some(0),
+        "{}",
+        world.edge.process.stderr_tail()
+    );
+    assert!(
+        !world.edge.data_dir.join("edge.sock").exists(),
+        "the operator's socket is removed"
+    );
 }

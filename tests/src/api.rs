@@ -14,12 +14,17 @@ pub struct Api {
 
 impl Api {
     pub fn new(net: &Net, key: &str) -> Self {
-        Self { net: net.clone(), key: key.to_owned() }
+        Self {
+            net: net.clone(),
+            key: key.to_owned(),
+        }
     }
 
     /// A request with key and version.
     pub fn ask(&self, method: &str, target: &str) -> Ask {
-        self.bare(method, target).header("authorization", &format!("Bearer {}", self.key)).header("ngrok-version", "2")
+        self.bare(method, target)
+            .header("authorization", &format!("Bearer {}", self.key))
+            .header("ngrok-version", "2")
     }
 
     /// A request without either.
@@ -56,16 +61,26 @@ impl Api {
 
     /// The receipt that a DELETE's answer names.
     pub async fn receipt(&self, reply: &Reply) -> Value {
-        let url = reply.header("sallyport-receipt").expect("a DELETE names its receipt").to_owned();
+        let url = reply
+            .header("sallyport-receipt")
+            .expect("a DELETE names its receipt")
+            .to_owned();
         let base = self.net.url("api");
-        let target = url.strip_prefix(&base).unwrap_or_else(|| panic!("{url} is not under {base}"));
+        let target = url
+            .strip_prefix(&base)
+            .unwrap_or_else(|| panic!("{url} is not under {base}"));
         self.json(target).await
     }
 
     /// `POST /app/revocations`.
     pub async fn revocation(&self, scope: &Value, reason: &str) -> Reply {
         let body = json!({ "scope": scope, "reason": reason }).to_string();
-        self.send(self.ask("POST", "/app/revocations").header("content-type", "application/json").body(body)).await
+        self.send(
+            self.ask("POST", "/app/revocations")
+                .header("content-type", "application/json")
+                .body(body),
+        )
+        .await
     }
 
     /// All sessions, over all pages.
@@ -87,7 +102,10 @@ impl Api {
             rows.extend(page[plural].as_array().expect("a list").iter().cloned());
             match page["next_page_uri"].as_str() {
                 None => return rows,
-                Some(next) => next.strip_prefix(&base).expect("absolute, on the API's host").clone_into(&mut target),
+                Some(next) => next
+                    .strip_prefix(&base)
+                    .expect("absolute, on the API's host")
+                    .clone_into(&mut target),
             }
         }
     }
@@ -105,6 +123,10 @@ impl Api {
     /// The user with this e-mail.
     pub async fn user(&self, email: &str) -> Value {
         let users = self.users().await;
-        users.iter().find(|user| user["email"] == email).cloned().unwrap_or_else(|| panic!("no user {email} in {users:#?}"))
+        users
+            .iter()
+            .find(|user| user["email"] == email)
+            .cloned()
+            .unwrap_or_else(|| panic!("no user {email} in {users:#?}"))
     }
 }

@@ -28,19 +28,28 @@ impl Form {
                 "form" => {
                     forms.push(Self {
                         action: tag.attribute("action").unwrap_or_default(),
-                        method: tag.attribute("method").unwrap_or_else(|| "get".to_owned()).to_ascii_uppercase(),
+                        method: tag
+                            .attribute("method")
+                            .unwrap_or_else(|| "get".to_owned())
+                            .to_ascii_uppercase(),
                         fields: Vec::new(),
                     });
                     is_inside = true;
                 }
                 "/form" => is_inside = false,
                 "input" | "button" if is_inside => {
-                    let (Some(form), Some(name)) = (forms.last_mut(), tag.attribute("name")) else { continue };
+                    let (Some(form), Some(name)) = (forms.last_mut(), tag.attribute("name")) else {
+                        continue;
+                    };
                     form.fields.push(Field {
                         name,
                         value: tag.attribute("value").unwrap_or_default(),
                         kind: tag.attribute("type").unwrap_or_else(|| {
-                            if tag.name == "button" { "submit".to_owned() } else { "text".to_owned() }
+                            if tag.name == "button" {
+                                "submit".to_owned()
+                            } else {
+                                "text".to_owned()
+                            }
                         }),
                     });
                 }
@@ -96,7 +105,10 @@ struct Tag {
 
 impl Tag {
     fn attribute(&self, name: &str) -> Option<String> {
-        self.attributes.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
+        self.attributes
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.clone())
     }
 }
 
@@ -127,12 +139,16 @@ fn tag_end(text: &str) -> Option<usize> {
 }
 
 fn tag(text: &str) -> Tag {
-    let name_end = text.find(|c: char| c.is_whitespace() || c == '>').unwrap_or(text.len());
+    let name_end = text
+        .find(|c: char| c.is_whitespace() || c == '>')
+        .unwrap_or(text.len());
     let name = text[..name_end].trim_end_matches('/').to_ascii_lowercase();
     let mut attributes = Vec::new();
     let mut rest = text[name_end..].trim_start();
     while !rest.is_empty() {
-        let key_end = rest.find(|c: char| c.is_whitespace() || c == '=').unwrap_or(rest.len());
+        let key_end = rest
+            .find(|c: char| c.is_whitespace() || c == '=')
+            .unwrap_or(rest.len());
         let key = rest[..key_end].to_ascii_lowercase();
         rest = rest[key_end..].trim_start();
         let mut value = String::new();
@@ -171,10 +187,17 @@ fn decode(text: &str) -> String {
             continue;
         };
         let entity = &rest[1..end];
-        let number = entity.strip_prefix("#x").or_else(|| entity.strip_prefix("#X")).map_or_else(
-            || entity.strip_prefix('#').and_then(|digits| digits.parse().ok()),
-            |hex| u32::from_str_radix(hex, 16).ok(),
-        );
+        let number = entity
+            .strip_prefix("#x")
+            .or_else(|| entity.strip_prefix("#X"))
+            .map_or_else(
+                || {
+                    entity
+                        .strip_prefix('#')
+                        .and_then(|digits| digits.parse().ok())
+                },
+                |hex| u32::from_str_radix(hex, 16).ok(),
+            );
         match (entity, number.and_then(char::from_u32)) {
             ("amp", _) => out.push('&'),
             ("lt", _) => out.push('<'),
@@ -203,7 +226,10 @@ mod tests {
         );
         assert_eq!(forms.len(), 1);
         let mut form = forms[0].clone();
-        assert_eq!((form.action.as_str(), form.method.as_str()), ("/a?b=1&c=2", "POST"));
+        assert_eq!(
+            (form.action.as_str(), form.method.as_str()),
+            ("/a?b=1&c=2", "POST")
+        );
         assert!(form.set("u", "ada") && !form.set("outside", "x"));
         assert_eq!(form.encoded(), "u=ada&h=a+%22b%22");
     }

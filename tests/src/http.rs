@@ -70,7 +70,11 @@ pub enum Fault {
 impl Ask {
     /// GET of a path at an endpoint.
     pub fn get(net: &Net, label: &str, target: &str) -> Self {
-        let host = if label.contains('.') { label.to_owned() } else { net.host(label) };
+        let host = if label.contains('.') {
+            label.to_owned()
+        } else {
+            net.host(label)
+        };
         Self {
             method: "GET".to_owned(),
             authority: format!("{host}:{}", net.addr.port()),
@@ -136,7 +140,10 @@ impl Ask {
     pub async fn send(self, net: &Net, version: Version) -> Reply {
         let shown = format!("{} {} over {version:?}", self.method, self.target);
         crate::wait::within(&shown, async {
-            let open = self.open(net, version).await.unwrap_or_else(|fault| panic!("{shown}: {fault:?}"));
+            let open = self
+                .open(net, version)
+                .await
+                .unwrap_or_else(|fault| panic!("{shown}: {fault:?}"));
             open.whole().await
         })
         .await
@@ -149,7 +156,9 @@ impl Ask {
     pub async fn open(self, net: &Net, version: Version) -> Result<Response, Fault> {
         match version {
             Version::H1 => {
-                let mut connection = http1::Connection::open(net, &self.sni).await.map_err(|error| http1::fault(&error))?;
+                let mut connection = http1::Connection::open(net, &self.sni)
+                    .await
+                    .map_err(|error| http1::fault(&error))?;
                 connection.send(&self).await?;
                 Ok(Response::H1(connection.response(&self.method).await?))
             }
@@ -201,7 +210,12 @@ impl Response {
                 Err(fault) => break Err(fault),
             }
         };
-        Reply { status: self.status(), headers: self.headers().to_vec(), body, end }
+        Reply {
+            status: self.status(),
+            headers: self.headers().to_vec(),
+            body,
+            end,
+        }
     }
 }
 
@@ -213,7 +227,10 @@ impl Reply {
 
     /// All values of a header.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.headers.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .filter(move |(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     pub fn text(&self) -> String {
@@ -234,21 +251,42 @@ impl Reply {
     /// Asserts a refusal for the stated reason: status, code in header and body, and a request id.
     #[track_caller]
     pub fn assert_refused(&self, status: u16, code: &str, what: &str) {
-        assert_eq!((self.status, self.code()), (status, code), "{what}: {}", self.text());
-        assert!(self.header("sallyport-request-id").is_some_and(|id| id.starts_with("req_")), "{what}: no request id");
-        assert!(self.text().contains(code), "{what}: the code is not in the body: {}", self.text());
+        assert_eq!(
+            (self.status, self.code()),
+            (status, code),
+            "{what}: {}",
+            self.text()
+        );
+        assert!(
+            self.header("sallyport-request-id")
+                .is_some_and(|id| id.starts_with("req_")),
+            "{what}: no request id"
+        );
+        assert!(
+            self.text().contains(code),
+            "{what}: the code is not in the body: {}",
+            self.text()
+        );
     }
 }
 
 /// The first value of a header.
 pub fn find<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    headers
+        .iter()
+        .find(|(key, _)| key.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.as_str())
 }
 
 /// Whether a value is a JSON object with exactly these keys.
 #[track_caller]
 pub fn assert_keys(value: &Value, keys: &[&str]) {
-    let mut found: Vec<&str> = value.as_object().unwrap_or_else(|| panic!("an object: {value}")).keys().map(String::as_str).collect();
+    let mut found: Vec<&str> = value
+        .as_object()
+        .unwrap_or_else(|| panic!("an object: {value}"))
+        .keys()
+        .map(String::as_str)
+        .collect();
     let mut wanted = keys.to_vec();
     found.sort_unstable();
     wanted.sort_unstable();

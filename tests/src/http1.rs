@@ -50,17 +50,26 @@ impl Connection {
 
     /// Over a TLS stream that the caller made.
     pub fn over(io: TlsStream<TcpStream>) -> Self {
-        Self { io: Io::Tls(Box::new(io)), buffer: BytesMut::new() }
+        Self {
+            io: Io::Tls(Box::new(io)),
+            buffer: BytesMut::new(),
+        }
     }
 
     /// Without TLS.
     pub async fn plain(addr: &str) -> io::Result<Self> {
-        Ok(Self { io: Io::Plain(TcpStream::connect(addr).await?), buffer: BytesMut::new() })
+        Ok(Self {
+            io: Io::Plain(TcpStream::connect(addr).await?),
+            buffer: BytesMut::new(),
+        })
     }
 
     /// The bytes of a request, as [`Connection::send`] sends them.
     pub fn text(ask: &Ask) -> Vec<u8> {
-        let mut text = format!("{} {} HTTP/1.1\r\nHost: {}\r\n", ask.method, ask.target, ask.authority);
+        let mut text = format!(
+            "{} {} HTTP/1.1\r\nHost: {}\r\n",
+            ask.method, ask.target, ask.authority
+        );
         for (name, value) in &ask.headers {
             text.extend([name, ": ", value, "\r\n"]);
         }
@@ -84,7 +93,13 @@ impl Connection {
     /// Writes bytes as they are.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         let done = match &mut self.io {
-            Io::Tls(io) => async { io.write_all(bytes).await?; io.flush().await }.await,
+            Io::Tls(io) => {
+                async {
+                    io.write_all(bytes).await?;
+                    io.flush().await
+                }
+                .await
+            }
             Io::Plain(io) => io.write_all(bytes).await,
         };
         done.map_err(|error| fault(&error))
@@ -106,7 +121,12 @@ impl Connection {
                 continue;
             }
             let framing = framing(method, status, &headers);
-            return Ok(H1Response { status, headers, connection: self, framing });
+            return Ok(H1Response {
+                status,
+                headers,
+                connection: self,
+                framing,
+            });
         }
     }
 
@@ -187,7 +207,8 @@ impl H1Response {
                 Framing::ChunkHead => {
                     let line = self.line().await?;
                     let size = line.split(';').next().unwrap_or("").trim();
-                    let size = u64::from_str_radix(size, 16).map_err(|_| Fault::Garbage(line.clone()))?;
+                    let size =
+                        u64::from_str_radix(size, 16).map_err(|_| Fault::Garbage(line.clone()))?;
                     if size == 0 {
                         while !self.trailer().await? {}
                         self.framing = Framing::Done;
@@ -200,7 +221,11 @@ impl H1Response {
                         && let Err(fault) = self.connection.fill().await
                     {
                         self.framing = Framing::Done;
-                        return if fault == Fault::CloseNotify { Ok(None) } else { Err(fault) };
+                        return if fault == Fault::CloseNotify {
+                            Ok(None)
+                        } else {
+                            Err(fault)
+                        };
                     }
                     return Ok(Some(self.connection.take_buffer()));
                 }
@@ -212,7 +237,10 @@ impl H1Response {
     async fn trailer(&mut self) -> Result<bool, Fault> {
         let line = self.line().await?;
         if let Some((name, value)) = line.split_once(':') {
-            self.headers.push((format!("trailer:{}", name.to_ascii_lowercase()), value.trim().to_owned()));
+            self.headers.push((
+                format!("trailer:{}", name.to_ascii_lowercase()),
+                value.trim().to_owned(),
+            ));
         }
         Ok(line.is_empty())
     }
@@ -221,13 +249,22 @@ impl H1Response {
         if self.connection.buffer.is_empty() {
             self.connection.fill().await?;
         }
-        let len = self.connection.buffer.len().min(usize::try_from(most).unwrap_or(usize::MAX));
+        let len = self
+            .connection
+            .buffer
+            .len()
+            .min(usize::try_from(most).unwrap_or(usize::MAX));
         Ok(self.connection.buffer.split_to(len).freeze())
     }
 
     async fn line(&mut self) -> Result<String, Fault> {
         loop {
-            if let Some(at) = self.connection.buffer.windows(2).position(|two| two == b"\r\n") {
+            if let Some(at) = self
+                .connection
+                .buffer
+                .windows(2)
+                .position(|two| two == b"\r\n")
+            {
                 let line = self.connection.buffer.split_to(at);
                 self.connection.buffer.advance(2);
                 return Ok(String::from_utf8_lossy(&line).into_owned());
@@ -246,7 +283,9 @@ fn framing(method: &str, status: u16, headers: &[(String, String)]) -> Framing {
     if method == "HEAD" || status == 204 || status == 304 || status == 101 {
         return Framing::Done;
     }
-    if find(headers, "transfer-encoding").is_some_and(|coding| coding.to_ascii_lowercase().contains("chunked")) {
+    if find(headers, "transfer-encoding")
+        .is_some_and(|coding| coding.to_ascii_lowercase().contains("chunked"))
+    {
         return Framing::ChunkHead;
     }
     match find(headers, "content-length").and_then(|len| len.parse().ok()) {

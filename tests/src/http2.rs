@@ -28,12 +28,17 @@ pub struct H2Response {
 impl Connection {
     /// With `window`, the initial window of every stream (and the connection's stays at its default).
     pub async fn open(net: &Net, name: &str, window: Option<u32>) -> Result<Self, Fault> {
-        let io = net.connect_h2(name).await.map_err(|error| http1::fault(&error))?;
+        let io = net
+            .connect_h2(name)
+            .await
+            .map_err(|error| http1::fault(&error))?;
         let mut builder = h2::client::Builder::new();
         builder.enable_push(false);
         match window {
             Some(window) => builder.initial_window_size(window),
-            None => builder.initial_window_size(1 << 20).initial_connection_window_size(8 << 20),
+            None => builder
+                .initial_window_size(1 << 20)
+                .initial_connection_window_size(8 << 20),
         };
         let (sender, connection) = builder.handshake(io).await.map_err(|error| fault(&error))?;
         tokio::spawn(async move {
@@ -47,26 +52,43 @@ impl Connection {
     pub async fn request(&self, ask: &Ask) -> Result<H2Response, Fault> {
         let (response, mut stream) = self.begin(ask).await?;
         if let Body::Whole(body) = &ask.body {
-            stream.send_data(body.clone(), true).map_err(|error| fault(&error))?;
+            stream
+                .send_data(body.clone(), true)
+                .map_err(|error| fault(&error))?;
         }
         self.answer(response).await
     }
 
     /// Sends the head; the caller sends the body.
-    pub async fn begin(&self, ask: &Ask) -> Result<(h2::client::ResponseFuture, SendStream<Bytes>), Fault> {
+    pub async fn begin(
+        &self,
+        ask: &Ask,
+    ) -> Result<(h2::client::ResponseFuture, SendStream<Bytes>), Fault> {
         let uri = http::Uri::builder()
             .scheme("https")
             .authority(ask.authority.as_str())
             .path_and_query(ask.target.as_str())
             .build()
             .map_err(|error| Fault::Garbage(format!("{}: {error}", ask.target)))?;
-        let mut request = http::Request::builder().method(ask.method.as_str()).uri(uri).version(http::Version::HTTP_2);
+        let mut request = http::Request::builder()
+            .method(ask.method.as_str())
+            .uri(uri)
+            .version(http::Version::HTTP_2);
         for (name, value) in &ask.headers {
             request = request.header(name.to_ascii_lowercase(), value);
         }
-        let request = request.body(()).map_err(|error| Fault::Garbage(error.to_string()))?;
-        let mut sender = self.sender.clone().ready().await.map_err(|error| fault(&error))?;
-        sender.send_request(request, matches!(ask.body, Body::None)).map_err(|error| fault(&error))
+        let request = request
+            .body(())
+            .map_err(|error| Fault::Garbage(error.to_string()))?;
+        let mut sender = self
+            .sender
+            .clone()
+            .ready()
+            .await
+            .map_err(|error| fault(&error))?;
+        sender
+            .send_request(request, matches!(ask.body, Body::None))
+            .map_err(|error| fault(&error))
     }
 
     /// Waits for the reply's head.
@@ -75,9 +97,20 @@ impl Connection {
         let headers = parts
             .headers
             .iter()
-            .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+            .map(|(name, value)| {
+                (
+                    name.to_string(),
+                    String::from_utf8_lossy(value.as_bytes()).into_owned(),
+                )
+            })
             .collect();
-        Ok(H2Response { status: parts.status.as_u16(), headers, body, releases: true, _connection: self.clone() })
+        Ok(H2Response {
+            status: parts.status.as_u16(),
+            headers,
+            body,
+            releases: true,
+            _connection: self.clone(),
+        })
     }
 }
 
@@ -88,7 +121,10 @@ impl H2Response {
             None => {
                 if let Ok(Some(trailers)) = self.body.trailers().await {
                     for (name, value) in &trailers {
-                        self.headers.push((format!("trailer:{name}"), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+                        self.headers.push((
+                            format!("trailer:{name}"),
+                            String::from_utf8_lossy(value.as_bytes()).into_owned(),
+                        ));
                     }
                 }
                 Ok(None)
@@ -109,7 +145,11 @@ impl H2Response {
 ///
 /// # Errors
 /// How the stream ended.
-pub async fn send_data(stream: &mut SendStream<Bytes>, mut data: Bytes, end: bool) -> Result<(), Fault> {
+pub async fn send_data(
+    stream: &mut SendStream<Bytes>,
+    mut data: Bytes,
+    end: bool,
+) -> Result<(), Fault> {
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
         let granted = loop {
@@ -123,10 +163,14 @@ pub async fn send_data(stream: &mut SendStream<Bytes>, mut data: Bytes, end: boo
             }
         };
         let piece = data.split_to(granted.min(data.len()));
-        stream.send_data(piece, false).map_err(|error| fault(&error))?;
+        stream
+            .send_data(piece, false)
+            .map_err(|error| fault(&error))?;
     }
     if end {
-        stream.send_data(Bytes::new(), true).map_err(|error| fault(&error))?;
+        stream
+            .send_data(Bytes::new(), true)
+            .map_err(|error| fault(&error))?;
     }
     Ok(())
 }

@@ -10,17 +10,23 @@ use serde_json::{Value, json};
 /// Header and claims, unverified.
 pub fn decode(token: &str) -> (Value, Value) {
     let mut parts = token.split('.');
-    let mut part = || serde_json::from_slice(&from_base64(parts.next().expect("three parts"))).expect("JSON");
+    let mut part =
+        || serde_json::from_slice(&from_base64(parts.next().expect("three parts"))).expect("JSON");
     (part(), part())
 }
 
 /// Whether the signature is of the JWKS key that the header names.
 pub fn is_signed_by(token: &str, jwks: &Value) -> bool {
     let (header, _) = decode(token);
-    let Some(key) = jwks["keys"].as_array().and_then(|keys| keys.iter().find(|key| key["kid"] == header["kid"])) else {
+    let Some(key) = jwks["keys"]
+        .as_array()
+        .and_then(|keys| keys.iter().find(|key| key["kid"] == header["kid"]))
+    else {
         return false;
     };
-    let Some((signed, mac)) = token.rsplit_once('.') else { return false };
+    let Some((signed, mac)) = token.rsplit_once('.') else {
+        return false;
+    };
     let field = |name: &str| from_base64(key[name].as_str().unwrap_or_default());
     let mac = from_base64(mac);
     match header["alg"].as_str() {
@@ -28,9 +34,13 @@ pub fn is_signed_by(token: &str, jwks: &Value) -> bool {
             let mut point = vec![4];
             point.extend(field("x"));
             point.extend(field("y"));
-            UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, point).verify(signed.as_bytes(), &mac).is_ok()
+            UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, point)
+                .verify(signed.as_bytes(), &mac)
+                .is_ok()
         }
-        Some("EdDSA") => UnparsedPublicKey::new(&signature::ED25519, field("x")).verify(signed.as_bytes(), &mac).is_ok(),
+        Some("EdDSA") => UnparsedPublicKey::new(&signature::ED25519, field("x"))
+            .verify(signed.as_bytes(), &mac)
+            .is_ok(),
         _ => false,
     }
 }
@@ -60,14 +70,25 @@ impl SigningKey {
         let header = json!({ "alg": "RS256", "typ": "JWT", "kid": kid });
         let signed = format!("{}.{}", to_base64(&header), to_base64(claims));
         let mut mac = vec![0; self.0.public_modulus_len()];
-        self.0.sign(&signature::RSA_PKCS1_SHA256, &SystemRandom::new(), signed.as_bytes(), &mut mac).expect("signed");
+        self.0
+            .sign(
+                &signature::RSA_PKCS1_SHA256,
+                &SystemRandom::new(),
+                signed.as_bytes(),
+                &mut mac,
+            )
+            .expect("signed");
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(mac))
     }
 }
 
 /// A token without a signature.
 pub fn unsigned(claims: &Value) -> String {
-    format!("{}.{}.", to_base64(&json!({ "alg": "none", "typ": "JWT" })), to_base64(claims))
+    format!(
+        "{}.{}.",
+        to_base64(&json!({ "alg": "none", "typ": "JWT" })),
+        to_base64(claims)
+    )
 }
 
 fn to_base64(value: &Value) -> String {

@@ -67,7 +67,9 @@ impl Liar {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let addr = listener.local_addr().expect("bound");
-        let key = tokio::task::spawn_blocking(SigningKey::generate).await.expect("no panic");
+        let key = tokio::task::spawn_blocking(SigningKey::generate)
+            .await
+            .expect("no panic");
         let state = Arc::new(State {
             addr,
             key,
@@ -82,13 +84,27 @@ impl Liar {
                 tokio::spawn(async move { serve(stream, &state).await });
             }
         });
-        Self { issuer: format!("http://{addr}"), state, task }
+        Self {
+            issuer: format!("http://{addr}"),
+            state,
+            task,
+        }
     }
 
     /// Registers it under a name.
     pub async fn register(&self, edge: &Edge, name: &str) {
-        let arguments =
-            ["provider", "add", name, "--issuer", &self.issuer, "--client-id", "liar-client", "--client-secret-file", "-", "--json"];
+        let arguments = [
+            "provider",
+            "add",
+            name,
+            "--issuer",
+            &self.issuer,
+            "--client-id",
+            "liar-client",
+            "--client-secret-file",
+            "-",
+            "--json",
+        ];
         edge.cli_with(&arguments, SECRET.as_bytes()).await.json();
     }
 
@@ -124,7 +140,11 @@ async fn serve(mut stream: TcpStream, state: &State) {
     let head = String::from_utf8_lossy(&bytes[..head_end]).into_owned();
     let length = head
         .lines()
-        .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:").map(str::to_owned))
+        .find_map(|line| {
+            line.to_ascii_lowercase()
+                .strip_prefix("content-length:")
+                .map(str::to_owned)
+        })
         .and_then(|value| value.trim().parse::<usize>().ok())
         .unwrap_or(0);
     while bytes.len() < head_end + length {
@@ -136,7 +156,10 @@ async fn serve(mut stream: TcpStream, state: &State) {
     let body = String::from_utf8_lossy(&bytes[head_end..head_end + length]).into_owned();
     let target = head.split(' ').nth(1).unwrap_or("/").to_owned();
     let (status, headers, body) = answer(state, &target, &body);
-    let text = format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+    let text = format!(
+        "HTTP/1.1 {status}\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
     // A peer that is gone by now does not want the answer.
     let _ = stream.write_all(text.as_bytes()).await;
     let _ = stream.shutdown().await;
@@ -145,7 +168,13 @@ async fn serve(mut stream: TcpStream, state: &State) {
 fn answer(state: &State, target: &str, body: &str) -> (String, String, String) {
     let issuer = format!("http://{}", state.addr);
     let lie = state.lie.lock().unwrap().clone();
-    let json = |value: Value| ("200 OK".to_owned(), "content-type: application/json\r\n".to_owned(), value.to_string());
+    let json = |value: Value| {
+        (
+            "200 OK".to_owned(),
+            "content-type: application/json\r\n".to_owned(),
+            value.to_string(),
+        )
+    };
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     match path {
         "/.well-known/openid-configuration" => json(json!({
@@ -164,16 +193,25 @@ fn answer(state: &State, target: &str, body: &str) -> (String, String, String) {
         "/jwks" => json(json!({ "keys": [state.key.jwk(KID)] })),
         "/authorize" => {
             let parameter = |name: &str| {
-                url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+                url::form_urlencoded::parse(query.as_bytes())
+                    .find(|(key, _)| key == name)
+                    .map(|(_, value)| value.into_owned())
             };
-            let mut to = url::Url::parse(&parameter("redirect_uri").unwrap_or_default()).expect("a redirect URI");
+            let mut to = url::Url::parse(&parameter("redirect_uri").unwrap_or_default())
+                .expect("a redirect URI");
             {
                 let mut pairs = to.query_pairs_mut();
                 if let Some((error, text)) = &lie.error {
-                    pairs.append_pair("error", error).append_pair("error_description", text);
+                    pairs
+                        .append_pair("error", error)
+                        .append_pair("error_description", text);
                 } else {
                     let code = format!("code-{}", uniquely());
-                    state.codes.lock().unwrap().insert(code.clone(), parameter("nonce"));
+                    state
+                        .codes
+                        .lock()
+                        .unwrap()
+                        .insert(code.clone(), parameter("nonce"));
                     pairs.append_pair("code", &code);
                 }
                 pairs.append_pair("state", &parameter("state").unwrap_or_default());
@@ -187,16 +225,31 @@ fn answer(state: &State, target: &str, body: &str) -> (String, String, String) {
                     }
                 }
             }
-            ("302 Found".to_owned(), format!("location: {to}\r\n"), String::new())
+            (
+                "302 Found".to_owned(),
+                format!("location: {to}\r\n"),
+                String::new(),
+            )
         }
         "/token" => {
             *state.token_calls.lock().unwrap() += 1;
             if lie.token_status != 200 {
-                return (format!("{} Trouble", lie.token_status), String::new(), String::new());
+                return (
+                    format!("{} Trouble", lie.token_status),
+                    String::new(),
+                    String::new(),
+                );
             }
-            let code = url::form_urlencoded::parse(body.as_bytes()).find(|(key, _)| key == "code").map(|(_, value)| value.into_owned());
-            let Some(nonce) = code.and_then(|code| state.codes.lock().unwrap().remove(&code)) else {
-                return ("400 Bad Request".to_owned(), "content-type: application/json\r\n".to_owned(), json!({ "error": "invalid_grant" }).to_string());
+            let code = url::form_urlencoded::parse(body.as_bytes())
+                .find(|(key, _)| key == "code")
+                .map(|(_, value)| value.into_owned());
+            let Some(nonce) = code.and_then(|code| state.codes.lock().unwrap().remove(&code))
+            else {
+                return (
+                    "400 Bad Request".to_owned(),
+                    "content-type: application/json\r\n".to_owned(),
+                    json!({ "error": "invalid_grant" }).to_string(),
+                );
             };
             let claims = claims(&issuer, nonce.as_deref(), &lie.claims);
             let token = if lie.is_unsigned {
@@ -206,7 +259,9 @@ fn answer(state: &State, target: &str, body: &str) -> (String, String, String) {
             } else {
                 state.key.sign(KID, &claims)
             };
-            json(json!({ "access_token": "opaque", "token_type": "Bearer", "expires_in": 3600, "id_token": token }))
+            json(
+                json!({ "access_token": "opaque", "token_type": "Bearer", "expires_in": 3600, "id_token": token }),
+            )
         }
         "/userinfo" => json(claims(&issuer, None, &lie.claims)),
         _ => ("404 Not Found".to_owned(), String::new(), String::new()),
@@ -214,7 +269,9 @@ fn answer(state: &State, target: &str, body: &str) -> (String, String, String) {
 }
 
 fn claims(issuer: &str, nonce: Option<&str>, lies: &Value) -> Value {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |now| now.as_secs());
     let mut claims = json!({
         "iss": issuer, "aud": "liar-client", "sub": "1", "iat": now, "exp": now + 300, "auth_time": now,
         "email": "one@example.test", "email_verified": true, "name": "One",

@@ -30,12 +30,19 @@ impl Net {
             roots.add(certificate.expect("PEM")).expect("a usable CA");
         }
         let config = |alpn: &[u8]| {
-            let mut config = ClientConfig::builder().with_root_certificates(roots.clone()).with_no_client_auth();
+            let mut config = ClientConfig::builder()
+                .with_root_certificates(roots.clone())
+                .with_no_client_auth();
             config.alpn_protocols = vec![alpn.to_vec()];
             config.enable_early_data = true;
             Arc::new(config)
         };
-        Self { addr, domain: domain.to_owned(), h1: config(b"http/1.1"), h2: config(b"h2") }
+        Self {
+            addr,
+            domain: domain.to_owned(),
+            h1: config(b"http/1.1"),
+            h2: config(b"h2"),
+        }
     }
 
     /// `label.domain`.
@@ -76,7 +83,9 @@ impl Net {
         let stream = socket.connect(self.addr).await?;
         stream.set_nodelay(true)?;
         let name = ServerName::try_from(name.to_owned()).map_err(std::io::Error::other)?;
-        TlsConnector::from(Arc::clone(config)).connect(name, stream).await
+        TlsConnector::from(Arc::clone(config))
+            .connect(name, stream)
+            .await
     }
 }
 

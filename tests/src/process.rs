@@ -33,9 +33,19 @@ impl Process {
     /// error in `<logs>/<name>.stderr`.
     pub fn start(mut command: Command, name: &str, logs: &Path) -> Self {
         let stderr = logs.join(format!("{name}.stderr"));
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(&stderr).expect("log file");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file).kill_on_drop(true);
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&stderr)
+            .expect("log file");
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(file)
+            .kill_on_drop(true);
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
         let stdout = child.stdout.take().expect("piped");
         let copy = logs.join(format!("{name}.stdout"));
         let lines = Arc::new(Mutex::new(Vec::new()));
@@ -43,7 +53,12 @@ impl Process {
         let shared = Arc::clone(&lines);
         tokio::spawn(async move {
             let mut reader = BufReader::new(stdout).lines();
-            let mut file = tokio::fs::OpenOptions::new().create(true).append(true).open(copy).await.expect("log file");
+            let mut file = tokio::fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(copy)
+                .await
+                .expect("log file");
             while let Ok(Some(line)) = reader.next_line().await {
                 let _ = file.write_all(format!("{line}\n").as_bytes()).await;
                 let value = serde_json::from_str(&line).unwrap_or(Value::String(line));
@@ -53,7 +68,12 @@ impl Process {
             }
             let _ = file.flush().await;
         });
-        Self { name: name.to_owned(), child, stderr, events: Events { lines, changed } }
+        Self {
+            name: name.to_owned(),
+            child,
+            stderr,
+            events: Events { lines, changed },
+        }
     }
 
     /// The process id, while it runs.
@@ -62,7 +82,12 @@ impl Process {
     }
 
     /// Waits for a JSON line that satisfies `wanted`, from the beginning or from `from` on.
-    pub async fn event_from(&mut self, from: usize, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub async fn event_from(
+        &mut self,
+        from: usize,
+        what: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
         let mut events = self.events.clone();
         let found = tokio::time::timeout(wait::DEADLINE, events.wait(from, &wanted)).await;
         match found {
@@ -100,13 +125,19 @@ impl Process {
 
     /// Sends a signal by name, as `kill` knows it.
     pub async fn signal(&self, signal: &str) {
-        let done = Command::new("kill").arg(format!("-{signal}")).arg(self.pid().to_string()).status().await;
+        let done = Command::new("kill")
+            .arg(format!("-{signal}"))
+            .arg(self.pid().to_string())
+            .status()
+            .await;
         assert!(done.expect("kill runs").success());
     }
 
     /// Waits for its end.
     pub async fn exited(&mut self) -> ExitStatus {
-        wait::within(&format!("end of {}", self.name), self.child.wait()).await.expect("waited for")
+        wait::within(&format!("end of {}", self.name), self.child.wait())
+            .await
+            .expect("waited for")
     }
 
     /// SIGTERM, and its end.
@@ -141,11 +172,20 @@ impl Events {
     async fn wait(&mut self, from: usize, wanted: &impl Fn(&Value) -> bool) -> Option<Value> {
         loop {
             self.changed.borrow_and_update();
-            if let Some(found) = self.all().into_iter().skip(from).find(|value| wanted(value)) {
+            if let Some(found) = self
+                .all()
+                .into_iter()
+                .skip(from)
+                .find(|value| wanted(value))
+            {
                 return Some(found);
             }
             if self.changed.changed().await.is_err() {
-                return self.all().into_iter().skip(from).find(|value| wanted(value));
+                return self
+                    .all()
+                    .into_iter()
+                    .skip(from)
+                    .find(|value| wanted(value));
             }
         }
     }
@@ -165,7 +205,8 @@ impl Output {
     #[track_caller]
     pub fn json(&self) -> Value {
         assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {:?} {:?}", self.stdout, self.stderr))
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {:?} {:?}", self.stdout, self.stderr))
     }
 
     /// Both outputs.
@@ -176,14 +217,22 @@ impl Output {
 
 /// Runs a command to its end.
 pub async fn run(mut command: Command, stdin: &[u8]) -> Output {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
     let shown = format!("{:?}", command.as_std());
-    let mut child = command.spawn().unwrap_or_else(|error| panic!("{shown}: {error}"));
+    let mut child = command
+        .spawn()
+        .unwrap_or_else(|error| panic!("{shown}: {error}"));
     let mut input = child.stdin.take().expect("piped");
     // A command that takes no input may be gone by now.
     let _ = input.write_all(stdin).await;
     drop(input);
-    let output = wait::within(&shown, child.wait_with_output()).await.expect("waited for");
+    let output = wait::within(&shown, child.wait_with_output())
+        .await
+        .expect("waited for");
     Output {
         code: output.status.code(),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

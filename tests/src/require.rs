@@ -34,12 +34,21 @@ pub fn everything_is_required() -> bool {
 
 /// One of the product's binaries: where `SALLYPORT_BIN_DIR` says, else beside the test's own folder.
 pub fn binary(name: &str) -> PathBuf {
-    let folder = std::env::var_os("SALLYPORT_BIN_DIR").map(PathBuf::from).unwrap_or_else(|| {
-        let own = std::env::current_exe().expect("a test knows where it is");
-        own.parent().and_then(Path::parent).expect("target/<profile>/deps").to_owned()
-    });
+    let folder = std::env::var_os("SALLYPORT_BIN_DIR")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| {
+            let own = std::env::current_exe().expect("a test knows where it is");
+            own.parent()
+                .and_then(Path::parent)
+                .expect("target/<profile>/deps")
+                .to_owned()
+        });
     let file = folder.join(name);
-    assert!(file.is_file(), "{} is not built: cargo build --workspace --bins", file.display());
+    assert!(
+        file.is_file(),
+        "{} is not built: cargo build --workspace --bins",
+        file.display()
+    );
     file
 }
 

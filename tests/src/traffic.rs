@@ -119,10 +119,25 @@ impl Stream {
         let sent = Arc::new(AtomicU64::new(0));
         let (opener, opened) = watch::channel(false);
         let (go_on, gate) = watch::channel(false);
-        let run = Run { session: session.clone(), mark: mark.to_owned(), sent: Arc::clone(&sent), opener, gate, outcome: Outcome::default() };
+        let run = Run {
+            session: session.clone(),
+            mark: mark.to_owned(),
+            sent: Arc::clone(&sent),
+            opener,
+            gate,
+            outcome: Outcome::default(),
+        };
         let begun_ns = clock::now_ns();
         let task = tokio::spawn(run.run(kind));
-        Self { kind, mark: mark.to_owned(), begun_ns, sent, opened, go_on, task }
+        Self {
+            kind,
+            mark: mark.to_owned(),
+            begun_ns,
+            sent,
+            opened,
+            go_on,
+            task,
+        }
     }
 
     /// Waits until the reply's head is here (or the stream is over).
@@ -168,7 +183,9 @@ impl Run {
     async fn run(mut self, kind: Kind) -> Outcome {
         let end = match kind {
             Kind::Quick(version) => self.quick(version, kind.target()).await,
-            Kind::Download(version) | Kind::Events(version) => self.download(version, kind.target(), false).await,
+            Kind::Download(version) | Kind::Events(version) => {
+                self.download(version, kind.target(), false).await
+            }
             Kind::Stalled(version) => self.download(version, kind.target(), true).await,
             Kind::Upload(Version::H1) => self.upload_h1(kind.target()).await,
             Kind::Upload(Version::H2) => self.upload_h2(kind.target()).await,
@@ -200,10 +217,11 @@ impl Run {
         let ask = self.ask(target);
         match version {
             Version::H1 => {
-                let mut connection = match http1::Connection::open(&self.session.net, &ask.sni).await {
-                    Ok(connection) => connection,
-                    Err(error) => return End::Fault(http1::fault(&error)),
-                };
+                let mut connection =
+                    match http1::Connection::open(&self.session.net, &ask.sni).await {
+                        Ok(connection) => connection,
+                        Err(error) => return End::Fault(http1::fault(&error)),
+                    };
                 loop {
                     self.asked();
                     let reply = async {
@@ -227,10 +245,11 @@ impl Run {
                 }
             }
             Version::H2 => {
-                let connection = match http2::Connection::open(&self.session.net, &ask.sni, None).await {
-                    Ok(connection) => connection,
-                    Err(fault) => return End::Fault(fault),
-                };
+                let connection =
+                    match http2::Connection::open(&self.session.net, &ask.sni, None).await {
+                        Ok(connection) => connection,
+                        Err(fault) => return End::Fault(fault),
+                    };
                 loop {
                     self.asked();
                     let reply = async {
@@ -255,16 +274,20 @@ impl Run {
     async fn download(&mut self, version: Version, target: &str, is_stalled: bool) -> End {
         let ask = self.ask(target);
         let opened = match (version, is_stalled) {
-            (Version::H2, true) => match http2::Connection::open(&self.session.net, &ask.sni, Some(STALLED_WINDOW)).await {
-                Ok(connection) => {
-                    self.asked();
-                    connection.request(&ask).await.map(|mut response| {
-                        response.releases = false;
-                        Response::H2(response)
-                    })
+            (Version::H2, true) => {
+                match http2::Connection::open(&self.session.net, &ask.sni, Some(STALLED_WINDOW))
+                    .await
+                {
+                    Ok(connection) => {
+                        self.asked();
+                        connection.request(&ask).await.map(|mut response| {
+                            response.releases = false;
+                            Response::H2(response)
+                        })
+                    }
+                    Err(fault) => Err(fault),
                 }
-                Err(fault) => Err(fault),
-            },
+            }
             (Version::H1, true) => match self.session.net.connect_h1_small(&ask.sni).await {
                 Ok(io) => {
                     self.asked();
@@ -371,7 +394,14 @@ impl Run {
 
     async fn websocket(&mut self, target: &str) -> End {
         self.asked();
-        let opened = WebSocket::open_marked(&self.session.net, &self.session.label, target, &self.session.cookie, &self.mark).await;
+        let opened = WebSocket::open_marked(
+            &self.session.net,
+            &self.session.label,
+            target,
+            &self.session.cookie,
+            &self.mark,
+        )
+        .await;
         let mut socket = match opened {
             Ok(socket) => socket,
             Err(0) => return End::Fault(Fault::Reset),
@@ -386,14 +416,20 @@ impl Run {
                 Event::Message(Message::Binary(bytes)) => {
                     let stamp = stamped_ns(&bytes);
                     if stamp.is_none() || bytes[STAMP..].iter().any(|byte| *byte != b'x') {
-                        return End::Fault(Fault::Garbage("a frame's payload was broken into".to_owned()));
+                        return End::Fault(Fault::Garbage(
+                            "a frame's payload was broken into".to_owned(),
+                        ));
                     }
                     self.outcome.last_stamp_ns = self.outcome.last_stamp_ns.max(stamp.unwrap_or(0));
                 }
                 Event::Message(Message::Text(text)) => {
-                    let stamp = text.strip_prefix("tick ").and_then(|digits| digits.parse().ok());
+                    let stamp = text
+                        .strip_prefix("tick ")
+                        .and_then(|digits| digits.parse().ok());
                     let Some(stamp) = stamp else {
-                        return End::Fault(Fault::Garbage(format!("a frame that nobody sent: {text:?}")));
+                        return End::Fault(Fault::Garbage(format!(
+                            "a frame that nobody sent: {text:?}"
+                        )));
                     };
                     self.outcome.last_stamp_ns = self.outcome.last_stamp_ns.max(stamp);
                 }
@@ -423,7 +459,9 @@ impl Stamps {
                 continue;
             }
             if self.rest[at..].starts_with(b"data: ") {
-                let Some(end) = self.rest[at..].iter().position(|byte| *byte == b'\n') else { break };
+                let Some(end) = self.rest[at..].iter().position(|byte| *byte == b'\n') else {
+                    break;
+                };
                 let text = String::from_utf8_lossy(&self.rest[at + 6..at + end]).into_owned();
                 self.latest = self.latest.max(text.parse().unwrap_or(0));
                 at += end;
@@ -449,7 +487,12 @@ pub struct Answer {
 }
 
 /// Judges a stream that was begun before the answer. Gives what is wrong.
-pub async fn judge(stream: Stream, answer: Answer, sent_at_answer: u64, upstream: &Upstream) -> Vec<String> {
+pub async fn judge(
+    stream: Stream,
+    answer: Answer,
+    sent_at_answer: u64,
+    upstream: &Upstream,
+) -> Vec<String> {
     let kind = stream.kind;
     let mark = stream.mark.clone();
     let outcome = stream.ended().await;
@@ -461,7 +504,11 @@ pub async fn judge(stream: Stream, answer: Answer, sent_at_answer: u64, upstream
         // The connection of an HTTP/2 stream whose reset could not go out is closed.
         (
             Some(End::Fault(Fault::Connection(_) | Fault::Fin)),
-            Kind::Stalled(Version::H2) | Kind::Download(Version::H2) | Kind::Events(Version::H2) | Kind::Upload(Version::H2) | Kind::Quick(Version::H2),
+            Kind::Stalled(Version::H2)
+            | Kind::Download(Version::H2)
+            | Kind::Events(Version::H2)
+            | Kind::Upload(Version::H2)
+            | Kind::Quick(Version::H2),
         ) => {}
         (Some(End::Closed(1008)), Kind::Clock | Kind::Frames) => {}
         (Some(End::Fault(Fault::CloseNotify)), Kind::Quick(Version::H1)) => {}
@@ -469,15 +516,24 @@ pub async fn judge(stream: Stream, answer: Answer, sent_at_answer: u64, upstream
     }
     for (asked_ns, status) in &outcome.asked {
         if *asked_ns >= answer.at_ns && *status == 200 {
-            say(format!("asked {} us after the answer and got in", (asked_ns - answer.at_ns) / 1000));
+            say(format!(
+                "asked {} us after the answer and got in",
+                (asked_ns - answer.at_ns) / 1000
+            ));
         }
     }
     if outcome.last_stamp_ns > answer.at_ns {
-        say(format!("read a byte that was written {} us after the answer", (outcome.last_stamp_ns - answer.at_ns) / 1000));
+        say(format!(
+            "read a byte that was written {} us after the answer",
+            (outcome.last_stamp_ns - answer.at_ns) / 1000
+        ));
     }
     for seen in upstream.marked(&mark) {
         if seen.at_ns > answer.at_ns {
-            say(format!("reached the upstream {} us after the answer", (seen.at_ns - answer.at_ns) / 1000));
+            say(format!(
+                "reached the upstream {} us after the answer",
+                (seen.at_ns - answer.at_ns) / 1000
+            ));
         }
         let ended = seen.wait_ended().await;
         match kind {
@@ -487,7 +543,10 @@ pub async fn judge(stream: Stream, answer: Answer, sent_at_answer: u64, upstream
                     say("the upload looks complete at the upstream".to_owned());
                 }
                 if seen.bytes() > sent_at_answer {
-                    say(format!("{} bytes reached the upstream, {sent_at_answer} were sent before the answer", seen.bytes()));
+                    say(format!(
+                        "{} bytes reached the upstream, {sent_at_answer} were sent before the answer",
+                        seen.bytes()
+                    ));
                 }
             }
             Kind::Download(_) | Kind::Stalled(_) | Kind::Events(_) | Kind::Clock | Kind::Frames => {

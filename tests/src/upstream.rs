@@ -103,17 +103,26 @@ impl Upstream {
 
     /// The requests whose header `x-mark` is `mark`.
     pub fn marked(&self, mark: &str) -> Vec<Arc<Seen>> {
-        self.seen().into_iter().filter(|seen| seen.header("x-mark") == Some(mark)).collect()
+        self.seen()
+            .into_iter()
+            .filter(|seen| seen.header("x-mark") == Some(mark))
+            .collect()
     }
 
     /// Waits for the request marked so.
     pub async fn wait_marked(&self, mark: &str) -> Arc<Seen> {
-        wait::until(&format!("request {mark} at the upstream"), || async { self.marked(mark).into_iter().next() }).await
+        wait::until(&format!("request {mark} at the upstream"), || async {
+            self.marked(mark).into_iter().next()
+        })
+        .await
     }
 
     /// Forgets the requests whose mark begins so.
     pub fn forget(&self, prefix: &str) {
-        let is_one = |seen: &Arc<Seen>| seen.header("x-mark").is_some_and(|mark| mark.starts_with(prefix));
+        let is_one = |seen: &Arc<Seen>| {
+            seen.header("x-mark")
+                .is_some_and(|mark| mark.starts_with(prefix))
+        };
         self.log.seen.lock().unwrap().retain(|seen| !is_one(seen));
     }
 
@@ -175,7 +184,8 @@ impl Seen {
     }
 
     fn received(&self, bytes: &[u8]) {
-        self.body_bytes.fetch_add(bytes.len() as u64, Ordering::SeqCst);
+        self.body_bytes
+            .fetch_add(bytes.len() as u64, Ordering::SeqCst);
         self.last_byte_ns.store(clock::now_ns(), Ordering::SeqCst);
         let mut start = self.body_start.lock().unwrap();
         let room = BODY_START_MAX.saturating_sub(start.len()).min(bytes.len());
@@ -185,7 +195,9 @@ impl Seen {
     /// The value of a query parameter.
     fn parameter(&self, name: &str) -> Option<u64> {
         let (_, query) = self.target.split_once('?')?;
-        query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
+        query
+            .split('&')
+            .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
     }
 }
 

@@ -87,7 +87,8 @@ impl User {
         async move {
             let page = self.visit(url).await;
             assert!(
-                page.reply.status == 200 && page.url.as_str().starts_with(url.trim_end_matches('/')),
+                page.reply.status == 200
+                    && page.url.as_str().starts_with(url.trim_end_matches('/')),
                 "{caller}: {} did not get in: {} {} after {:#?}\n{}",
                 self.name,
                 page.url,
@@ -104,38 +105,71 @@ impl User {
         let origin = Url::parse(url).unwrap().origin();
         let mut handed_over = false;
         let page = self
-            .walk(url, true, Some(&|next: &Url| next.origin() == origin && !next.path().starts_with("/.sallyport/")))
+            .walk(
+                url,
+                true,
+                Some(&|next: &Url| {
+                    next.origin() == origin && !next.path().starts_with("/.sallyport/")
+                }),
+            )
             .await;
         handed_over |= self.session(url).is_some();
-        assert!(handed_over, "{}: no session after {:#?}: {}", self.name, self.trail, page.reply.text());
+        assert!(
+            handed_over,
+            "{}: no session after {:#?}: {}",
+            self.name,
+            self.trail,
+            page.reply.text()
+        );
     }
 
     /// The session cookie at an endpoint, as a `Cookie` header.
     pub fn session(&self, url: &str) -> Option<String> {
         let url = Url::parse(url).ok()?;
-        self.jar.value(url.host_str()?, SESSION_COOKIE).map(|value| format!("{SESSION_COOKIE}={value}"))
+        self.jar
+            .value(url.host_str()?, SESSION_COOKIE)
+            .map(|value| format!("{SESSION_COOKIE}={value}"))
     }
 
     /// The same, which must be there.
     #[track_caller]
     pub fn cookie(&self, url: &str) -> String {
-        self.session(url).unwrap_or_else(|| panic!("{} has no session at {url}", self.name))
+        self.session(url)
+            .unwrap_or_else(|| panic!("{} has no session at {url}", self.name))
     }
 
-    async fn walk(&mut self, url: &str, fills_in: bool, stop: Option<&(dyn Fn(&Url) -> bool + Sync)>) -> Page {
-        let mut step = Step { url: Url::parse(url).expect("a URL"), form: None, site: "none", from: None };
+    async fn walk(
+        &mut self,
+        url: &str,
+        fills_in: bool,
+        stop: Option<&(dyn Fn(&Url) -> bool + Sync)>,
+    ) -> Page {
+        let mut step = Step {
+            url: Url::parse(url).expect("a URL"),
+            form: None,
+            site: "none",
+            from: None,
+        };
         for turn in 0..STEPS_MAX {
             let reply = self.take(&step).await;
             if let Some(next) = self.redirected(&step, &reply) {
                 if turn > 0 && stop.is_some_and(|stop| stop(&next.url))
-                    || stop.is_some_and(|stop| stop(&next.url) && !same_document(&next.url, &step.url))
+                    || stop
+                        .is_some_and(|stop| stop(&next.url) && !same_document(&next.url, &step.url))
                 {
-                    return Page { url: next.url, reply };
+                    return Page {
+                        url: next.url,
+                        reply,
+                    };
                 }
                 step = next;
                 continue;
             }
-            let next = if fills_in { self.filled_in(&step, &reply) } else { None };
+            let next = if fills_in {
+                self.filled_in(&step, &reply)
+            } else {
+                None
+            };
             match next {
                 Some(next) => {
                     if next.url.path().ends_with("/.sallyport/login") {
@@ -145,7 +179,12 @@ impl User {
                     }
                     step = next;
                 }
-                None => return Page { url: step.url, reply },
+                None => {
+                    return Page {
+                        url: step.url,
+                        reply,
+                    };
+                }
             }
         }
         panic!("{}: no end of redirects: {:#?}", self.name, self.trail);
@@ -163,10 +202,16 @@ impl User {
             .header("upgrade-insecure-requests", "1");
         if let Some(form) = &step.form {
             // Our pages say `no-referrer`: then a browser sends this even to itself.
-            ask = ask.header("origin", "null").header("content-type", "application/x-www-form-urlencoded").body(form.clone());
+            ask = ask
+                .header("origin", "null")
+                .header("content-type", "application/x-www-form-urlencoded")
+                .body(form.clone());
         }
         let is_safe = step.form.is_none();
-        if let Some(cookies) = self.jar.header(&step.url, step.site == "cross-site", is_safe) {
+        if let Some(cookies) = self
+            .jar
+            .header(&step.url, step.site == "cross-site", is_safe)
+        {
             ask = ask.cookie(&cookies);
         }
         let reply = self.exchange(&step.url, ask).await;
@@ -195,7 +240,11 @@ impl User {
     /// A request by a script of the endpoint's own page: same-origin, with cookies.
     pub async fn fetch(&mut self, method: &str, url: &str) -> Reply {
         let url = Url::parse(url).expect("a URL");
-        let mut ask = self.ask(method, &url).header("accept", "*/*").header("sec-fetch-site", "same-origin").header("sec-fetch-mode", "cors");
+        let mut ask = self
+            .ask(method, &url)
+            .header("accept", "*/*")
+            .header("sec-fetch-site", "same-origin")
+            .header("sec-fetch-mode", "cors");
         if let Some(cookies) = self.jar.header(&url, false, true) {
             ask = ask.cookie(&cookies);
         }
@@ -212,14 +261,25 @@ impl User {
             return reply;
         }
         let connection = if url.scheme() == "https" {
-            Connection::open(&self.net, &ask.sni).await.unwrap_or_else(|error| panic!("{url}: {error}"))
+            Connection::open(&self.net, &ask.sni)
+                .await
+                .unwrap_or_else(|error| panic!("{url}: {error}"))
         } else {
-            Connection::plain(&ask.authority).await.unwrap_or_else(|error| panic!("{url}: {error}"))
+            Connection::plain(&ask.authority)
+                .await
+                .unwrap_or_else(|error| panic!("{url}: {error}"))
         };
-        self.over(connection, &origin, &ask).await.unwrap_or_else(|fault| panic!("{url}: {fault:?}"))
+        self.over(connection, &origin, &ask)
+            .await
+            .unwrap_or_else(|fault| panic!("{url}: {fault:?}"))
     }
 
-    async fn over(&mut self, mut connection: Connection, origin: &str, ask: &Ask) -> Result<Reply, Fault> {
+    async fn over(
+        &mut self,
+        mut connection: Connection,
+        origin: &str,
+        ask: &Ask,
+    ) -> Result<Reply, Fault> {
         connection.send(ask).await?;
         let mut response = connection.response(&ask.method).await?;
         let (status, headers) = (response.status, response.headers.clone());
@@ -227,50 +287,84 @@ impl User {
         while let Some(chunk) = response.chunk().await? {
             body.extend_from_slice(&chunk);
         }
-        let closes = crate::http::find(&headers, "connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+        let closes = crate::http::find(&headers, "connection")
+            .is_some_and(|value| value.eq_ignore_ascii_case("close"));
         if response.is_reusable() && !closes {
             self.idle.insert(origin.to_owned(), response.connection);
         }
-        Ok(Reply { status, headers, body, end: Ok(()) })
+        Ok(Reply {
+            status,
+            headers,
+            body,
+            end: Ok(()),
+        })
     }
 
     fn redirected(&self, step: &Step, reply: &Reply) -> Option<Step> {
         if !matches!(reply.status, 301 | 302 | 303 | 307 | 308) {
             return None;
         }
-        let url = step.url.join(reply.header("location")?).expect("a usable Location");
+        let url = step
+            .url
+            .join(reply.header("location")?)
+            .expect("a usable Location");
         // A chain that was ever on another site stays cross-site.
         let site = widest(step.site, self.relation(&step.url, &url));
-        let form = if matches!(reply.status, 307 | 308) { step.form.clone() } else { None };
-        Some(Step { url, form, site, from: step.from.clone() })
+        let form = if matches!(reply.status, 307 | 308) {
+            step.form.clone()
+        } else {
+            None
+        };
+        Some(Step {
+            url,
+            form,
+            site,
+            from: step.from.clone(),
+        })
     }
 
     /// What a person does with a page of a login: types the name, presses the button.
     fn filled_in(&self, step: &Step, reply: &Reply) -> Option<Step> {
-        if !reply.header("content-type").is_some_and(|kind| kind.contains("text/html")) {
+        if !reply
+            .header("content-type")
+            .is_some_and(|kind| kind.contains("text/html"))
+        {
             return None;
         }
         if let Some(again) = form::link(&reply.text(), SIGN_IN_AGAIN) {
             let url = step.url.join(&again).ok()?;
             let site = self.relation(&step.url, &url);
-            return Some(Step { url, form: None, site, from: Some(step.url.clone()) });
+            return Some(Step {
+                url,
+                form: None,
+                site,
+                from: Some(step.url.clone()),
+            });
         }
         if reply.status != 200 {
             return None;
         }
         let is_app = self.net.domain.as_str() != ""
-            && step.url.host_str().is_some_and(|host| host.ends_with(&self.net.domain) && host != self.net.host("auth"))
+            && step.url.host_str().is_some_and(|host| {
+                host.ends_with(&self.net.domain) && host != self.net.host("auth")
+            })
             && !step.url.path().starts_with("/.sallyport/");
         if is_app {
             return None;
         }
-        let mut forms = Form::all(&reply.text()).into_iter().filter(|form| !form.action.contains("logout"));
+        let mut forms = Form::all(&reply.text())
+            .into_iter()
+            .filter(|form| !form.action.contains("logout"));
         let mut form = forms.next()?;
         for field in ["username", "login"] {
             form.set(field, &self.name);
         }
         form.set("password", "anything");
-        let target = if form.action.is_empty() { step.url.clone() } else { step.url.join(&form.action).ok()? };
+        let target = if form.action.is_empty() {
+            step.url.clone()
+        } else {
+            step.url.join(&form.action).ok()?
+        };
         let site = self.relation(&step.url, &target);
         let (url, body) = if form.method == "POST" {
             (target, Some(form.encoded()))
@@ -279,7 +373,12 @@ impl User {
             url.set_query(Some(&form.encoded()));
             (url, None)
         };
-        Some(Step { url, form: body, site, from: Some(step.url.clone()) })
+        Some(Step {
+            url,
+            form: body,
+            site,
+            from: Some(step.url.clone()),
+        })
     }
 
     /// How browsers relate two URLs. The last two labels are a site here: `<word>.localhost`.
@@ -290,15 +389,28 @@ impl User {
         let site = |url: &Url| {
             let host = url.host_str().unwrap_or_default().to_owned();
             let is_ours = host.ends_with(&self.net.domain);
-            (url.scheme().to_owned(), if is_ours { self.net.domain.clone() } else { host })
+            (
+                url.scheme().to_owned(),
+                if is_ours {
+                    self.net.domain.clone()
+                } else {
+                    host
+                },
+            )
         };
-        if site(from) == site(to) { "same-site" } else { "cross-site" }
+        if site(from) == site(to) {
+            "same-site"
+        } else {
+            "cross-site"
+        }
     }
 
     /// Opens a response with this browser's cookies and does not read its body.
     pub async fn stream(&self, version: Version, url: &str) -> Result<Response, Fault> {
         let url = Url::parse(url).expect("a URL");
-        let mut ask = self.ask("GET", &url).header("sec-fetch-site", "same-origin");
+        let mut ask = self
+            .ask("GET", &url)
+            .header("sec-fetch-site", "same-origin");
         if let Some(cookies) = self.jar.header(&url, false, true) {
             ask = ask.cookie(&cookies);
         }
@@ -329,5 +441,4 @@ pub const SESSION_COOKIE: &str = "__Host-sallyport";
 /// The button in front of an interactive login.
 pub const SIGN_IN_AGAIN: &str = "Sign in again";
 const STEPS_MAX: usize = 30;
-const CHROME: &str =
-    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36";
+const CHROME: &str = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36";

@@ -33,24 +33,55 @@ impl WebSocket {
     ///
     /// # Errors
     /// The status of the answer that refused it; 0 when the connection ended without one.
-    pub async fn open(net: &Net, label: &str, target: &str, cookie: Option<&str>) -> Result<Self, u16> {
-        let headers: Vec<_> = cookie.into_iter().map(|cookie| ("cookie", cookie)).collect();
+    pub async fn open(
+        net: &Net,
+        label: &str,
+        target: &str,
+        cookie: Option<&str>,
+    ) -> Result<Self, u16> {
+        let headers: Vec<_> = cookie
+            .into_iter()
+            .map(|cookie| ("cookie", cookie))
+            .collect();
         Self::open_with(net, label, target, &headers).await
     }
 
     /// As [`WebSocket::open`], marked for the upstream.
-    pub async fn open_marked(net: &Net, label: &str, target: &str, cookie: &str, mark: &str) -> Result<Self, u16> {
+    pub async fn open_marked(
+        net: &Net,
+        label: &str,
+        target: &str,
+        cookie: &str,
+        mark: &str,
+    ) -> Result<Self, u16> {
         Self::open_with(net, label, target, &[("cookie", cookie), ("x-mark", mark)]).await
     }
 
     /// With further headers. `sec-fetch-site: same-origin` and the endpoint's own origin unless given.
-    pub async fn open_with(net: &Net, label: &str, target: &str, more: &[(&'static str, &str)]) -> Result<Self, u16> {
-        let host = if label.contains('.') { label.to_owned() } else { net.host(label) };
-        let Ok(io) = net.connect_h1(&host).await else { return Err(0) };
-        let mut request =
-            format!("wss://{host}:{}{target}", net.addr.port()).into_client_request().expect("a usable request");
+    pub async fn open_with(
+        net: &Net,
+        label: &str,
+        target: &str,
+        more: &[(&'static str, &str)],
+    ) -> Result<Self, u16> {
+        let host = if label.contains('.') {
+            label.to_owned()
+        } else {
+            net.host(label)
+        };
+        let Ok(io) = net.connect_h1(&host).await else {
+            return Err(0);
+        };
+        let mut request = format!("wss://{host}:{}{target}", net.addr.port())
+            .into_client_request()
+            .expect("a usable request");
         let headers = request.headers_mut();
-        headers.insert("origin", format!("https://{host}:{}", net.addr.port()).parse().unwrap());
+        headers.insert(
+            "origin",
+            format!("https://{host}:{}", net.addr.port())
+                .parse()
+                .unwrap(),
+        );
         headers.insert("sec-fetch-site", "same-origin".parse().unwrap());
         for (name, value) in more {
             headers.insert(*name, value.parse().unwrap());
@@ -60,7 +91,10 @@ impl WebSocket {
             Err(Error::Http(reply)) => Err(reply.status().as_u16()),
             Err(error) => {
                 let fault = lost(&error);
-                assert!(matches!(fault, Fault::Reset | Fault::Fin | Fault::CloseNotify), "{error}");
+                assert!(
+                    matches!(fault, Fault::Reset | Fault::Fin | Fault::CloseNotify),
+                    "{error}"
+                );
                 Err(0)
             }
         }
@@ -97,7 +131,10 @@ fn lost(error: &Error) -> Fault {
     if let Error::Io(error) = error {
         return http1::fault(error);
     }
-    if matches!(error, Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) {
+    if matches!(
+        error,
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)
+    ) {
         return Fault::CloseNotify;
     }
     Fault::Garbage(error.to_string())

@@ -121,7 +121,10 @@ impl Builder {
     /// Starts everything.
     pub async fn start(self) -> World {
         crate::net::install_provider();
-        let dir = tempfile::Builder::new().prefix("sallyport-test-").tempdir().expect("a temporary folder");
+        let dir = tempfile::Builder::new()
+            .prefix("sallyport-test-")
+            .tempdir()
+            .expect("a temporary folder");
         let logs = dir.path().join("logs");
         std::fs::create_dir_all(&logs).unwrap();
         let mut arguments = self.arguments;
@@ -133,7 +136,9 @@ impl Builder {
         let data_dir = self.data_dir.unwrap_or_else(|| dir.path().join("edge"));
         let (edge, ready) = Edge::start(dir.path(), &data_dir, arguments, self.wrapper).await;
         let addr: SocketAddr = text(&ready, "listen").parse().expect("an address");
-        let ca_file = self.ca_file.unwrap_or_else(|| text(&ready, "ca_file").into());
+        let ca_file = self
+            .ca_file
+            .unwrap_or_else(|| text(&ready, "ca_file").into());
         let net = Net::new(addr, &text(&ready, "domain"), &ca_file);
         let key = edge.cli(&["api-key", "create", "--json"]).await.json();
         let authtoken = edge.cli(&["authtoken", "create", "--json"]).await.json();
@@ -192,7 +197,12 @@ impl World {
 
     /// An agent in front of another address.
     pub async fn agent_for(&self, label: &str, upstream: &str, more: &[&str]) -> Agent {
-        let mut arguments = vec!["http".to_owned(), upstream.to_owned(), "--url".to_owned(), label.to_owned()];
+        let mut arguments = vec![
+            "http".to_owned(),
+            upstream.to_owned(),
+            "--url".to_owned(),
+            label.to_owned(),
+        ];
         arguments.extend(more.iter().map(|word| (*word).to_owned()));
         let mut agent = self.start_agent(&arguments).await;
         agent.forwarding().await;
@@ -201,15 +211,24 @@ impl World {
 
     /// An agent with these arguments and a configuration of its own; not waited for.
     pub async fn start_agent(&self, arguments: &[String]) -> Agent {
-        let number = self.agents.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let number = self
+            .agents
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let name = format!("agent-{number}");
         let home = self.dir.path().join(&name);
         std::fs::create_dir_all(&home).unwrap();
-        let added = self.agent_cli_in(&home, &["config", "add-authtoken", &self.authtoken], &[]).await;
+        let added = self
+            .agent_cli_in(&home, &["config", "add-authtoken", &self.authtoken], &[])
+            .await;
         assert_eq!(added.code, Some(0), "{}", added.all());
         let mut arguments = arguments.to_vec();
         arguments.push("--json".to_owned());
-        let start = Start { arguments, home, name, logs: self.logs() };
+        let start = Start {
+            arguments,
+            home,
+            name,
+            logs: self.logs(),
+        };
         Agent {
             process: start.spawn(),
             url: String::new(),
@@ -221,14 +240,21 @@ impl World {
 
     /// Runs an agent command to its end, in a home of its own.
     pub async fn agent_cli(&self, arguments: &[&str], env: &[(&str, &str)]) -> Output {
-        let number = self.agents.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let number = self
+            .agents
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let home = self.dir.path().join(format!("agent-{number}"));
         std::fs::create_dir_all(&home).unwrap();
         self.agent_cli_in(&home, arguments, env).await
     }
 
     /// Runs an agent command to its end in this home.
-    pub async fn agent_cli_in(&self, home: &Path, arguments: &[&str], env: &[(&str, &str)]) -> Output {
+    pub async fn agent_cli_in(
+        &self,
+        home: &Path,
+        arguments: &[&str],
+        env: &[(&str, &str)],
+    ) -> Output {
         let mut command = agent_command(home);
         command.args(arguments).envs(env.iter().copied());
         process::run(command, b"").await
@@ -236,8 +262,13 @@ impl World {
 
     /// A second run of an agent: the same home, and so the same instance.
     pub async fn agent_again(&self, agent: &Agent) -> Agent {
-        let number = self.agents.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let start = Start { name: format!("agent-{number}-again"), ..agent.start.clone() };
+        let number = self
+            .agents
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let start = Start {
+            name: format!("agent-{number}-again"),
+            ..agent.start.clone()
+        };
         let mut again = Agent {
             process: start.spawn(),
             url: String::new(),
@@ -252,9 +283,15 @@ impl World {
     /// Another run in an agent's home, under its name, with other arguments.
     pub async fn agent_with_home_of(&self, agent: &Agent, more: &[&str]) -> Agent {
         let mut start = agent.start.clone();
-        start.arguments.retain(|argument| !argument.starts_with("--oauth"));
-        start.arguments.extend(more.iter().map(|word| (*word).to_owned()));
-        let number = self.agents.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        start
+            .arguments
+            .retain(|argument| !argument.starts_with("--oauth"));
+        start
+            .arguments
+            .extend(more.iter().map(|word| (*word).to_owned()));
+        let number = self
+            .agents
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         start.name = format!("agent-{number}-again");
         let mut again = Agent {
             process: start.spawn(),
@@ -282,7 +319,12 @@ impl World {
     /// Stops the edge politely and starts it again on the same port.
     pub async fn restart_edge(&mut self) {
         let status = self.edge.process.terminate().await;
-        assert_eq!(status.code(), Some(0), "{}", self.edge.process.stderr_tail());
+        assert_eq!(
+            status.code(),
+            Some(0),
+            "{}",
+            self.edge.process.stderr_tail()
+        );
         self.start_edge_again().await;
     }
 
@@ -300,12 +342,21 @@ impl World {
         let data_dir = self.edge.data_dir.clone();
         let (edge, ready) = Edge::start(self.dir.path(), &data_dir, arguments, wrapper).await;
         self.edge = edge;
-        assert_eq!(ready["domain"].as_str(), Some(self.net.domain.as_str()), "the domain stays");
+        assert_eq!(
+            ready["domain"].as_str(),
+            Some(self.net.domain.as_str()),
+            "the domain stays"
+        );
     }
 }
 
 impl Edge {
-    async fn start(dir: &Path, data_dir: &Path, arguments: Vec<String>, wrapper: Vec<String>) -> (Self, Value) {
+    async fn start(
+        dir: &Path,
+        data_dir: &Path,
+        arguments: Vec<String>,
+        wrapper: Vec<String>,
+    ) -> (Self, Value) {
         let mut all = arguments.clone();
         if !all.iter().any(|argument| argument == "--listen") {
             all.extend(["--listen".to_owned(), "127.0.0.1:0".to_owned()]);
@@ -315,14 +366,27 @@ impl Edge {
         std::fs::create_dir_all(&home).unwrap();
         let mut command = wrapped(&wrapper, &require::binary("edge"));
         home_of(&mut command, &home);
-        command.args(["serve", "--json", "--data-dir"]).arg(data_dir).args(&all);
+        command
+            .args(["serve", "--json", "--data-dir"])
+            .arg(data_dir)
+            .args(&all);
         if !all.iter().any(|argument| argument == "--log") {
             command.args(["--log", LOG_FILTER]);
         }
         let mut process = Process::start(command, "edge", &logs);
         let ready = process.event_named("ready").await;
         let arguments = strip_listen(arguments);
-        (Self { process, data_dir: data_dir.to_owned(), logs, home, arguments, wrapper }, ready)
+        (
+            Self {
+                process,
+                data_dir: data_dir.to_owned(),
+                logs,
+                home,
+                arguments,
+                wrapper,
+            },
+            ready,
+        )
     }
 
     /// Runs an `edge` command against this edge.
@@ -333,15 +397,30 @@ impl Edge {
     /// As [`Edge::cli`], with standard input.
     pub async fn cli_with(&self, arguments: &[&str], stdin: &[u8]) -> Output {
         let mut command = edge_command(&self.home);
-        command.args(arguments).arg("--data-dir").arg(&self.data_dir);
+        command
+            .args(arguments)
+            .arg("--data-dir")
+            .arg(&self.data_dir);
         process::run(command, stdin).await
     }
 
     /// Registers a provider by its issuer.
     pub async fn add_provider(&self, name: &str, provider: &Provider) -> Value {
-        let arguments =
-            ["provider", "add", name, "--issuer", &provider.issuer, "--client-id", &provider.client_id, "--client-secret-file", "-", "--json"];
-        self.cli_with(&arguments, provider.client_secret.as_bytes()).await.json()
+        let arguments = [
+            "provider",
+            "add",
+            name,
+            "--issuer",
+            &provider.issuer,
+            "--client-id",
+            &provider.client_id,
+            "--client-secret-file",
+            "-",
+            "--json",
+        ];
+        self.cli_with(&arguments, provider.client_secret.as_bytes())
+            .await
+            .json()
     }
 
     /// What the edge logged so far.
@@ -356,7 +435,11 @@ impl Agent {
         let event = self.process.event_named("forwarding").await;
         self.url = text(&event, "url").trim_end_matches('/').into();
         self.endpoint_id = text(&event, "endpoint_id");
-        let host = url::Url::parse(&self.url).expect("a URL").host_str().expect("a host").to_owned();
+        let host = url::Url::parse(&self.url)
+            .expect("a URL")
+            .host_str()
+            .expect("a host")
+            .to_owned();
         self.label = host.split('.').next().unwrap_or_default().into();
     }
 
@@ -407,7 +490,9 @@ fn home_of(command: &mut Command, home: &Path) {
     ] {
         command.env_remove(name);
     }
-    command.env("HOME", home).env("XDG_CONFIG_HOME", home.join(".config"));
+    command
+        .env("HOME", home)
+        .env("XDG_CONFIG_HOME", home.join(".config"));
 }
 
 fn wrapped(wrapper: &[String], program: &Path) -> Command {
@@ -436,7 +521,10 @@ fn strip_listen(arguments: Vec<String>) -> Vec<String> {
 
 #[track_caller]
 fn text(value: &Value, key: &str) -> String {
-    value[key].as_str().unwrap_or_else(|| panic!("{key} in {value}")).to_owned()
+    value[key]
+        .as_str()
+        .unwrap_or_else(|| panic!("{key} in {value}"))
+        .to_owned()
 }
 
 /// Everything of ours, so that the secret scan has something to scan.

@@ -50,7 +50,7 @@ pub(super) async fn operator_socket(
     router: Router,
     shutdown: &Shutdown,
 ) -> Result<socket::Listening, StartError> {
-    let listening = socket::listen(data_dir).await?;
+    let listening = socket::listen(data_dir).await.map_err(StartError::Socket)?;
     shutdown.spawn(listening.serve(router, shutdown.clone()));
     Ok(listening)
 }

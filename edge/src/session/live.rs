@@ -400,3 +400,6 @@ fn ended(known: &Known) -> Option<CutReason> {
 const SUBSCRIBE_TRIES: usize = 8;
 /// Marks that may arrive during one read of a record (well under a millisecond, at most seconds).
 const MARKS_WHILE_LOADING_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests;

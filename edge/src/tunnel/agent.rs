@@ -178,15 +178,16 @@ impl Driver {
     fn received(&mut self) {
         loop {
             let now = self.now();
-            let outcome = match codec::decode(&mut self.received) {
-                Ok(Some(frame)) => self.machine.handle_frame(now, frame),
-                Ok(None) => return,
-                Err(error) => {
-                    let error = self.machine.reject(error);
-                    tracing::debug!(error = &error as &dyn std::error::Error, "frame refused");
-                    return;
-                }
-            };
+            let outcome =
+                match codec::decode_within(&mut self.received, self.machine.frame_bytes_max()) {
+                    Ok(Some(frame)) => self.machine.handle_frame(now, frame),
+                    Ok(None) => return,
+                    Err(error) => {
+                        let error = self.machine.reject(error);
+                        tracing::debug!(error = &error as &dyn std::error::Error, "frame refused");
+                        return;
+                    }
+                };
             if let Err(error) = outcome {
                 tracing::debug!(error = &error as &dyn std::error::Error, "frame refused");
                 return;

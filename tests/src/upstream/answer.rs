@@ -23,8 +23,20 @@ pub(super) async fn answer(io: &mut Reader, seen: &Arc<Seen>) -> Result<bool, En
         "/echo" => echo(io, seen).await,
         "/headers" => {
             io.body(seen, |_| {}).await?;
-            let headers: Vec<_> = seen.headers.iter().map(|(name, value)| json!([name, value])).collect();
-            whole(io, seen, "application/json", json!({ "target": seen.target, "headers": headers }).to_string().as_bytes()).await
+            let headers: Vec<_> = seen
+                .headers
+                .iter()
+                .map(|(name, value)| json!([name, value]))
+                .collect();
+            whole(
+                io,
+                seen,
+                "application/json",
+                json!({ "target": seen.target, "headers": headers })
+                    .to_string()
+                    .as_bytes(),
+            )
+            .await
         }
         "/slow" => endless(io, seen).await,
         "/big" => big(io, seen).await,
@@ -45,7 +57,8 @@ pub(super) async fn answer(io: &mut Reader, seen: &Arc<Seen>) -> Result<bool, En
         }
         "/truncated" => {
             io.body(seen, |_| {}).await?;
-            io.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nonly this").await?;
+            io.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nonly this")
+                .await?;
             Ok(false)
         }
         "/trailers" => {
@@ -58,12 +71,16 @@ pub(super) async fn answer(io: &mut Reader, seen: &Arc<Seen>) -> Result<bool, En
         }
         "/until-close" => {
             io.body(seen, |_| {}).await?;
-            io.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nuntil the end").await?;
+            io.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nuntil the end")
+                .await?;
             Ok(false)
         }
         "/early" => {
             // Answers before the body is read, as applications that refuse an upload do.
-            io.write(b"HTTP/1.1 413 Payload Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await?;
+            io.write(
+                b"HTTP/1.1 413 Payload Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            )
+            .await?;
             Ok(false)
         }
         "/unread" => Err(io.gone_without_reading().await),
@@ -77,7 +94,8 @@ pub(super) async fn answer(io: &mut Reader, seen: &Arc<Seen>) -> Result<bool, En
         _ => {
             let mut body = 0_u64;
             io.body(seen, |piece| body += piece.len() as u64).await?;
-            let text = json!({ "method": seen.method, "target": seen.target, "bytes": body }).to_string();
+            let text =
+                json!({ "method": seen.method, "target": seen.target, "bytes": body }).to_string();
             whole(io, seen, "application/json", text.as_bytes()).await
         }
     }
@@ -85,12 +103,17 @@ pub(super) async fn answer(io: &mut Reader, seen: &Arc<Seen>) -> Result<bool, En
 
 /// A reply with its length. HEAD gets the head alone.
 async fn whole(io: &mut Reader, seen: &Seen, kind: &str, body: &[u8]) -> Result<bool, Ended> {
-    let mut bytes = format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n", body.len()).into_bytes();
+    let mut bytes = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
     if seen.method != "HEAD" {
         bytes.extend_from_slice(body);
     }
     io.write(&bytes).await?;
-    seen.sent_bytes.fetch_add(body.len() as u64, Ordering::SeqCst);
+    seen.sent_bytes
+        .fetch_add(body.len() as u64, Ordering::SeqCst);
     Ok(true)
 }
 
@@ -103,7 +126,9 @@ async fn echo(io: &mut Reader, seen: &Seen) -> Result<bool, Ended> {
 /// Chunks without end, each beginning with the time it was written. `every` milliseconds apart.
 async fn endless(io: &mut Reader, seen: &Seen) -> Result<bool, Ended> {
     io.body(seen, |_| {}).await?;
-    let size = usize::try_from(seen.parameter("size").unwrap_or(4096)).unwrap_or(4096).max(STAMP);
+    let size = usize::try_from(seen.parameter("size").unwrap_or(4096))
+        .unwrap_or(4096)
+        .max(STAMP);
     let every = seen.parameter("every").unwrap_or(0);
     io.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ntransfer-encoding: chunked\r\n\r\n").await?;
     loop {
@@ -138,7 +163,8 @@ async fn events(io: &mut Reader, seen: &Seen) -> Result<bool, Ended> {
         .await?;
     loop {
         let event = format!("data: {}\n\n", clock::now_ns());
-        io.write(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes()).await?;
+        io.write(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes())
+            .await?;
         sent(seen, event.len());
         pause(io, every).await?;
     }
@@ -147,7 +173,10 @@ async fn events(io: &mut Reader, seen: &Seen) -> Result<bool, Ended> {
 /// A clock (text, every `every` ms; or binary frames of `size` bytes) that also echoes.
 async fn websocket(io: &mut Reader, seen: &Seen) -> Result<bool, Ended> {
     let Some(key) = seen.header("sec-websocket-key") else {
-        io.write(b"HTTP/1.1 426 Upgrade Required\r\nupgrade: websocket\r\ncontent-length: 0\r\n\r\n").await?;
+        io.write(
+            b"HTTP/1.1 426 Upgrade Required\r\nupgrade: websocket\r\ncontent-length: 0\r\n\r\n",
+        )
+        .await?;
         return Ok(true);
     };
     let accept = derive_accept_key(key.as_bytes());
@@ -159,7 +188,8 @@ async fn websocket(io: &mut Reader, seen: &Seen) -> Result<bool, Ended> {
     let every = seen.parameter("every").unwrap_or(100);
     let size = usize::try_from(seen.parameter("size").unwrap_or(0)).unwrap_or(0);
     let read_ahead = io.buffer.split().to_vec();
-    let mut socket = WebSocketStream::from_partially_read(&mut io.stream, read_ahead, Role::Server, None).await;
+    let mut socket =
+        WebSocketStream::from_partially_read(&mut io.stream, read_ahead, Role::Server, None).await;
     let mut ticks = tokio::time::interval(Duration::from_millis(every.max(1)));
     loop {
         tokio::select! {
@@ -210,7 +240,9 @@ async fn pause(io: &mut Reader, every_ms: u64) -> Result<(), Ended> {
 
 /// `size` bytes that begin with the time, in base64 so that they are text, and go on with `x`.
 fn stamp(size: usize) -> Vec<u8> {
-    let mut bytes = base64::engine::general_purpose::STANDARD_NO_PAD.encode(clock::now_ns().to_be_bytes()).into_bytes();
+    let mut bytes = base64::engine::general_purpose::STANDARD_NO_PAD
+        .encode(clock::now_ns().to_be_bytes())
+        .into_bytes();
     bytes.resize(size.max(bytes.len()), b'x');
     bytes.truncate(size);
     bytes
@@ -218,7 +250,9 @@ fn stamp(size: usize) -> Vec<u8> {
 
 /// The time in a stamp.
 pub(super) fn stamped_ns(bytes: &[u8]) -> Option<u64> {
-    let time = base64::engine::general_purpose::STANDARD_NO_PAD.decode(bytes.get(..STAMP)?).ok()?;
+    let time = base64::engine::general_purpose::STANDARD_NO_PAD
+        .decode(bytes.get(..STAMP)?)
+        .ok()?;
     Some(u64::from_be_bytes(time.try_into().ok()?))
 }
 

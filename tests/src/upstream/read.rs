@@ -26,7 +26,10 @@ pub(super) struct Head {
 
 impl Reader {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, buffer: BytesMut::new() }
+        Self {
+            stream,
+            buffer: BytesMut::new(),
+        }
     }
 
     /// The next request's head; `None` when the connection ended between requests.
@@ -48,12 +51,23 @@ impl Reader {
             .filter_map(|line| line.split_once(':'))
             .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
             .collect();
-        Ok(Some(Head { method: method.to_owned(), target: target.to_owned(), headers, bytes }))
+        Ok(Some(Head {
+            method: method.to_owned(),
+            target: target.to_owned(),
+            headers,
+            bytes,
+        }))
     }
 
     /// Reads the request's body and hands each piece to `each`.
-    pub(super) async fn body(&mut self, seen: &Seen, mut each: impl FnMut(&[u8])) -> Result<(), Ended> {
-        if find(&seen.headers, "expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue")) {
+    pub(super) async fn body(
+        &mut self,
+        seen: &Seen,
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<(), Ended> {
+        if find(&seen.headers, "expect")
+            .is_some_and(|value| value.eq_ignore_ascii_case("100-continue"))
+        {
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
         }
         if find(&seen.headers, "transfer-encoding").is_some() {
@@ -71,16 +85,24 @@ impl Reader {
                 self.line().await?;
             }
         } else {
-            let mut left = find(&seen.headers, "content-length").and_then(|len| len.parse().ok()).unwrap_or(0);
+            let mut left = find(&seen.headers, "content-length")
+                .and_then(|len| len.parse().ok())
+                .unwrap_or(0);
             while left > 0 {
                 left -= self.piece(left, seen, &mut each).await?;
             }
         }
-        seen.body_complete.store(true, std::sync::atomic::Ordering::SeqCst);
+        seen.body_complete
+            .store(true, std::sync::atomic::Ordering::SeqCst);
         Ok(())
     }
 
-    async fn piece(&mut self, most: usize, seen: &Seen, each: &mut impl FnMut(&[u8])) -> Result<usize, Ended> {
+    async fn piece(
+        &mut self,
+        most: usize,
+        seen: &Seen,
+        each: &mut impl FnMut(&[u8]),
+    ) -> Result<usize, Ended> {
         if self.buffer.is_empty() {
             self.fill().await?;
         }
@@ -115,7 +137,11 @@ impl Reader {
         let (mut read, mut write) = self.stream.split();
         let write = async {
             write.write_all(bytes).await.map_err(|error| {
-                if error.kind() == io::ErrorKind::ConnectionReset { Ended::Reset } else { Ended::Fin }
+                if error.kind() == io::ErrorKind::ConnectionReset {
+                    Ended::Reset
+                } else {
+                    Ended::Fin
+                }
             })
         };
         tokio::select! {
@@ -138,9 +164,16 @@ impl Reader {
         // A peek sees the end only once the buffer before it is read: an error shows at once.
         loop {
             if let Ok(Some(error)) = self.stream.take_error() {
-                return if error.kind() == io::ErrorKind::ConnectionReset { Ended::Reset } else { Ended::Fin };
+                return if error.kind() == io::ErrorKind::ConnectionReset {
+                    Ended::Reset
+                } else {
+                    Ended::Fin
+                };
             }
-            let ready = self.stream.ready(tokio::io::Interest::READABLE | tokio::io::Interest::ERROR).await;
+            let ready = self
+                .stream
+                .ready(tokio::io::Interest::READABLE | tokio::io::Interest::ERROR)
+                .await;
             match ready {
                 Ok(ready) if ready.is_read_closed() => return Ended::Fin,
                 Ok(ready) if ready.is_error() => return Ended::Reset,

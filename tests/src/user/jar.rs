@@ -28,17 +28,27 @@ impl Jar {
         let host = url.host_str().unwrap_or_default();
         for raw in reply.all("set-cookie") {
             let mut parts = raw.split(';');
-            let Some((name, value)) = parts.next().and_then(|pair| pair.split_once('=')) else { continue };
+            let Some((name, value)) = parts.next().and_then(|pair| pair.split_once('=')) else {
+                continue;
+            };
             let attributes: Vec<(String, String)> = parts
                 .map(|part| {
                     let (key, value) = part.split_once('=').unwrap_or((part, ""));
                     (key.trim().to_ascii_lowercase(), value.trim().to_owned())
                 })
                 .collect();
-            let find = |name: &str| attributes.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+            let find = |name: &str| {
+                attributes
+                    .iter()
+                    .find(|(key, _)| key == name)
+                    .map(|(_, value)| value.clone())
+            };
             let path = find("path").unwrap_or_else(|| "/".to_owned());
-            self.cookies.retain(|cookie| !(cookie.host == host && cookie.name == name && cookie.path == path));
-            let is_over = find("max-age").is_some_and(|age| age.parse::<i64>().is_ok_and(|age| age <= 0))
+            self.cookies.retain(|cookie| {
+                !(cookie.host == host && cookie.name == name && cookie.path == path)
+            });
+            let is_over = find("max-age")
+                .is_some_and(|age| age.parse::<i64>().is_ok_and(|age| age <= 0))
                 || find("expires").is_some_and(|time| time.contains("1970"));
             if !is_over {
                 self.cookies.push(Cookie {
@@ -72,12 +82,19 @@ impl Jar {
 
     /// A cookie's value.
     pub fn value(&self, host: &str, name: &str) -> Option<String> {
-        self.cookies.iter().find(|cookie| cookie.host == host && cookie.name == name).map(|cookie| cookie.value.clone())
+        self.cookies
+            .iter()
+            .find(|cookie| cookie.host == host && cookie.name == name)
+            .map(|cookie| cookie.value.clone())
     }
 
     /// All cookies of a host.
     pub fn of(&self, host: &str) -> Vec<Cookie> {
-        self.cookies.iter().filter(|cookie| cookie.host == host).cloned().collect()
+        self.cookies
+            .iter()
+            .filter(|cookie| cookie.host == host)
+            .cloned()
+            .collect()
     }
 
     /// All cookies.
@@ -100,7 +117,8 @@ impl Jar {
 
     /// Forgets a cookie.
     pub fn remove(&mut self, host: &str, name: &str) {
-        self.cookies.retain(|cookie| !(cookie.host == host && cookie.name == name));
+        self.cookies
+            .retain(|cookie| !(cookie.host == host && cookie.name == name));
     }
 
     /// Forgets all cookies of a host.
@@ -111,5 +129,8 @@ impl Jar {
 
 /// RFC 6265 §5.1.4.
 fn path_matches(path: &str, cookie: &str) -> bool {
-    path == cookie || path.strip_prefix(cookie).is_some_and(|rest| cookie.ends_with('/') || rest.starts_with('/'))
+    path == cookie
+        || path
+            .strip_prefix(cookie)
+            .is_some_and(|rest| cookie.ends_with('/') || rest.starts_with('/'))
 }
