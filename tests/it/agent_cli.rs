@@ -16,9 +16,9 @@ fn error(output: &Output) -> Value {
     output
         .stdout
         .lines()
+        .rev()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|value| value["event"] == "error")
-        .last()
+        .find(|value| value["event"] == "error")
         .unwrap_or_else(|| panic!("no error line: {output:?}"))
 }
 

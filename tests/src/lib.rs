@@ -19,6 +19,7 @@
 
 pub mod api;
 pub mod clock;
+pub mod fault;
 pub mod form;
 pub mod http;
 pub mod http1;
@@ -26,6 +27,7 @@ pub mod http2;
 pub mod jwt;
 pub mod liar;
 pub mod net;
+pub mod operator;
 pub mod process;
 pub mod provider;
 pub mod random;
