@@ -28,10 +28,48 @@ mod tunnel;
 
 use std::process::ExitCode;
 
+use mimalloc::MiMalloc;
+
+use cli::{Outcome, Serve};
+use server::StartError;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
 fn main() -> ExitCode {
+    if rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .is_err()
+    {
+        // Somebody installed one before the first line: there is no such line.
+        return ExitCode::FAILURE;
+    }
     match cli::run() {
-        cli::Outcome::Exit(code) => code,
-        // `server` is not among the modules yet.
-        cli::Outcome::Serve(_) => ExitCode::FAILURE,
+        Outcome::Exit(code) => code,
+        Outcome::Serve(serve) => run(*serve),
+    }
+}
+
+fn run(serve: Serve) -> ExitCode {
+    let Serve {
+        settings,
+        json,
+        log,
+    } = serve;
+    let filter = log.as_deref().unwrap_or("info");
+    let run = || {
+        telemetry::start(filter, json)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(StartError::Io)?;
+        runtime.block_on(server::run(settings, json))
+    };
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            cli::failed(&error, Some(error.next_step()), json);
+            ExitCode::from(error.exit_code())
+        }
     }
 }
