@@ -227,6 +227,7 @@ fn transport() -> TransportConfig {
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
         .mtu_discovery_config(Some(quinn::MtuDiscoveryConfig::default()))
+        .initial_rtt(INITIAL_RTT)
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))));
     transport
@@ -295,6 +296,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT_MS: u32 = 30_000;
 /// The system's default halves bulk transfers (measured); the kernel may grant less.
 const UDP_BUFFER: usize = 8 << 20;
+/// Repeats a first packet after three times this: an edge that comes up meanwhile is met sooner, and a
+/// slower path costs a packet more.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 const GOODBYE_WITHIN: Duration = Duration::from_millis(300);
 /// A stream was given up by this side.

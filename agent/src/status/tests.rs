@@ -46,8 +46,9 @@ fn up() -> Event {
 fn json_of(event: &Event) -> Value {
     let mut out = Vec::new();
     json::Reporter::default().event(&mut out, event).unwrap();
-    assert_eq!(out.iter().filter(|&&byte| byte == b'\n').count(), 1);
-    serde_json::from_slice(&out).unwrap()
+    let text = String::from_utf8(out).unwrap();
+    assert_eq!(text.matches('\n').count(), 1);
+    serde_json::from_str(&text).unwrap()
 }
 
 #[test]
