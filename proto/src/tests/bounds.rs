@@ -74,6 +74,7 @@ fn binds_are_paced_and_bounded() {
     agent.handle_frame(START, sample("authenticated")).unwrap();
     let (mut edge, mut asked, mut bound) = (edge_in("serve"), 0, BTreeSet::new());
     while bound.len() < limits::ENDPOINTS_PER_TUNNEL_MAX {
+        assert!(!agent.is_closed() && !edge.is_closed());
         while let Some(frame) = agent.poll_frame() {
             if matches!(frame, Frame::Bind(_)) {
                 asked += 1;
@@ -132,6 +133,10 @@ fn a_flood_of_binds_closes() {
     edge.handle_frame(START, Frame::Bind(bind(1))).unwrap();
     edge.handle_frame(START, Frame::Bind(bind(1)))
         .expect("the first was answered at once");
+    let mut edge = edge_in("pending");
+    edge.drain(START, &[]);
+    let error = edge.handle_frame(START, Frame::Bind(bind(1))).unwrap_err();
+    assert_eq!(error.code, Code::ControlViolation, "the first waits still");
 }
 
 /// A driver that cannot send, and a peer that floods: the queues end, and the last words still fit.
