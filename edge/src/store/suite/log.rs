@@ -33,7 +33,9 @@ pub(super) async fn changes_are_in_order(lab: &mut Lab) {
         let revisions: Vec<_> = entries.iter().map(|entry| entry.revision).collect();
         assert_eq!(revisions, told[after..]);
     }
-    let shared = lab.store().read_log(Shard::Shared, Revision(0), Duration::ZERO);
+    let shared = lab
+        .store()
+        .read_log(Shard::Shared, Revision(0), Duration::ZERO);
     let shared = shared.await.unwrap();
     assert!(shared.entries.is_empty() && !shared.gap);
     assert_eq!(shared.head, Revision(0));
@@ -57,14 +59,18 @@ pub(super) async fn a_read_waits_for_news(lab: &mut Lab) {
     assert!(began.elapsed() < SOON);
     let (news, made) = (news.unwrap(), made.unwrap());
     assert_eq!(news.head, made.revision);
-    assert!(matches!(news.entries[0].change, Change::SessionCreated { session, .. } if session == made.id));
+    assert!(
+        matches!(news.entries[0].change, Change::SessionCreated { session, .. } if session == made.id)
+    );
 }
 
 /// Who asks from beyond the head followed another log, such as the one before a restored backup.
 pub(super) async fn a_position_ahead_of_the_log_is_a_gap(lab: &mut Lab) {
     let made = lab.login(Login::of(1, 1)).await;
     let read = async |after| {
-        let read = lab.store().read_log(PEOPLE, Revision(after), Duration::ZERO);
+        let read = lab
+            .store()
+            .read_log(PEOPLE, Revision(after), Duration::ZERO);
         read.await.unwrap()
     };
     let ahead = read(made.revision.0 + 1).await;
@@ -89,10 +95,23 @@ pub(super) async fn batches_are_bounded(lab: &mut Lab) {
     let store = lab.store();
     let ids: Vec<_> = keys.iter().map(|key| key.id).collect();
     let put = keys.into_iter().map(|key| store.put_api_key(key));
-    assert!(futures_util::future::join_all(put).await.iter().all(Result::is_ok));
+    assert!(
+        futures_util::future::join_all(put)
+            .await
+            .iter()
+            .all(Result::is_ok)
+    );
     let revoke = ids.iter().map(|id| store.revoke_api_key(*id, lab.at(1)));
-    assert!(futures_util::future::join_all(revoke).await.iter().all(Result::is_ok));
-    let first = store.read_log(Shard::Shared, Revision(0), Duration::ZERO).await.unwrap();
+    assert!(
+        futures_util::future::join_all(revoke)
+            .await
+            .iter()
+            .all(Result::is_ok)
+    );
+    let first = store
+        .read_log(Shard::Shared, Revision(0), Duration::ZERO)
+        .await
+        .unwrap();
     assert_eq!(first.entries.len(), 1000);
     assert_eq!(first.head, Revision(1100));
     assert!(!first.gap);
@@ -117,7 +136,10 @@ pub(super) async fn edges_acknowledge(lab: &mut Lab) {
 
     store.acknowledge(ack(one, 4, &[])).await.unwrap();
     store.acknowledge(ack(two, 4, &[])).await.unwrap();
-    store.acknowledge(ack(one, 5, &[(receipt, 2), (other, 9)])).await.unwrap();
+    store
+        .acknowledge(ack(one, 5, &[(receipt, 2), (other, 9)]))
+        .await
+        .unwrap();
     let late = wait(5, Duration::from_millis(10)).await.unwrap();
     assert_eq!(late.edges_total, 2);
     assert_eq!(late.missing, [two]);

@@ -37,8 +37,10 @@ pub(super) async fn a_new_session_loads_whole(lab: &mut Lab) {
     let log = lab.log(Shard::People(0), Revision(0)).await;
     assert_eq!(log.len(), 1);
     assert_eq!(log[0].revision, made.revision);
-    assert!(matches!(log[0].change, Change::SessionCreated { session, user }
-        if session == made.id && user == made.user));
+    assert!(
+        matches!(log[0].change, Change::SessionCreated { session, user }
+        if session == made.id && user == made.user)
+    );
 }
 
 pub(super) async fn what_is_unknown_is_absent(lab: &mut Lab) {
@@ -115,7 +117,9 @@ pub(super) async fn a_replaced_session_ends_in_the_same_step(lab: &mut Lab) {
     ));
     assert_eq!(lab.listed().await, [new.id]);
     let log = lab.log(Shard::People(0), head).await;
-    assert!(matches!(&log[0].change, Change::Revoked { scope: Scope::Session(id), .. } if *id == old.id));
+    assert!(
+        matches!(&log[0].change, Change::Revoked { scope: Scope::Session(id), .. } if *id == old.id)
+    );
     assert!(matches!(log[1].change, Change::SessionCreated { session, .. } if session == new.id));
     // An order that comes later finds what ended it.
     let again = lab.revoke(Scope::Session(old.id)).await;
@@ -160,7 +164,13 @@ pub(super) async fn sessions_end_by_themselves(lab: &mut Lab) {
         before: None,
         limit: 10,
     };
-    assert!(store.sessions(all, page, lab.at(DAY)).await.unwrap().is_empty());
+    assert!(
+        store
+            .sessions(all, page, lab.at(DAY))
+            .await
+            .unwrap()
+            .is_empty()
+    );
     assert_eq!(store.sweep(lab.at(DAY - 1)).await.unwrap(), 0);
     assert_eq!(store.sweep(lab.at(DAY)).await.unwrap(), 1);
     assert_eq!(store.sweep(lab.at(DAY)).await.unwrap(), 0);
