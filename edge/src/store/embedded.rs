@@ -25,6 +25,7 @@ mod sweep;
 mod table;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use std::path::Path;
 
@@ -356,6 +357,14 @@ impl Embedded {
         self.engine
             .read(move |view| backup::backup(view, &to))
             .await
+    }
+}
+
+#[cfg(test)]
+impl Embedded {
+    /// For tests that lose no power.
+    pub(crate) fn skip_syncs(&self) {
+        self.engine.disk().faults.skip_syncs();
     }
 }
 
