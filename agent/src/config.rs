@@ -44,8 +44,8 @@ pub(crate) struct EndpointConfig {
     pub(crate) name: Option<String>,
     /// The local app's address as it was written.
     pub(crate) upstream: String,
-    /// Where it was written; none for a flag.
-    pub(crate) place: Option<Place>,
+    /// Where it was written, `file:line:column`; none for a flag.
+    pub(crate) place: Option<String>,
     /// The wanted name or URL; none for a readable random one.
     pub(crate) url: Option<String>,
     /// Other agents of the authtoken may serve beside this one.
@@ -125,8 +125,8 @@ enum TokenSource {
 impl Config {
     /// Reads the file and puts everything together. The authtoken is judged by
     /// [`Config::authtoken`] only, so that a slip in the endpoint is told first.
-    pub(crate) fn load(given: Given, environment: Environment) -> Result<Self, ConfigError> {
-        let path = path_of(given.file.as_deref(), &environment);
+    pub(crate) fn load(given: Given, environment: &Environment) -> Result<Self, ConfigError> {
+        let path = path_of(given.file.as_deref(), environment);
         let is_named = given.file.is_some() || environment.file.is_some();
         let (file, read_from) = match &path {
             Some(path) => (read_file(path, is_named)?, Some(path.as_path())),
@@ -157,17 +157,16 @@ impl Config {
             (None, Some((path, _))) => Some(read_ca(Path::new(&path))?),
             (None, None) => None,
         };
-        let authtoken = choose_authtoken(&environment, file.authtoken);
+        let authtoken = choose_authtoken(environment, file.authtoken);
         Ok(Self {
             endpoints,
             connect_urls,
             ca,
-            folder: path.as_deref().and_then(Path::parent).map(|folder| {
-                match folder.as_os_str().is_empty() {
-                    true => PathBuf::from("."),
-                    false => folder.to_owned(),
-                }
-            }),
+            // The parent of `agent.yml` is the empty path, which names no folder.
+            folder: path
+                .as_deref()
+                .and_then(Path::parent)
+                .map(|folder| Path::new(".").join(folder)),
             is_fail_fast: given.is_fail_fast,
             authtoken,
             file: path,
@@ -187,22 +186,10 @@ impl Config {
         };
         parse_authtoken(text, &source.describe(self.file.as_deref()))
     }
-
-    /// Where an endpoint was written, for the front of a message.
-    pub(crate) fn written_at(&self, endpoint: &EndpointConfig) -> String {
-        match (&self.file, endpoint.place) {
-            (Some(path), Some(place)) => format!("{}: ", at(path, place)),
-            _ => String::new(),
-        }
-    }
 }
 
 impl Environment {
     /// Reads the process's environment.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place that reads the environment"
-    )]
     pub(crate) fn read() -> Self {
         let path = |name| {
             std::env::var_os(name)
@@ -337,7 +324,8 @@ pub(crate) fn check(
     })
 }
 
-fn no_home() -> ConfigError {
+/// There is nowhere to look for the file.
+pub(crate) fn no_home() -> ConfigError {
     ConfigError::invalid(
         "there is no folder for the configuration file: neither XDG_CONFIG_HOME nor HOME is set"
             .to_owned(),
@@ -352,7 +340,14 @@ fn read_file(path: &Path, must_exist: bool) -> Result<file::FileConfig, ConfigEr
         }
         read => read.map_err(|error| ConfigError::unreadable(path, &error))?,
     };
-    file::read(&text).map_err(|wrong| wrong_file(path, &wrong))
+    let mut file = file::read(&text).map_err(|wrong| wrong_file(path, &wrong))?;
+    for endpoint in &mut file.endpoints {
+        endpoint.place = endpoint
+            .place
+            .take()
+            .map(|place| format!("{}:{place}", path.display()));
+    }
+    Ok(file)
 }
 
 fn read_text(path: &Path) -> io::Result<SecretString> {

@@ -61,8 +61,15 @@ pub(crate) async fn drive(
             () = alarm => driver.machine.handle_timeout(opened.elapsed()),
         }
     }
-    // The close frame must arrive: end the stream well. It fails only when the link has gone.
+    // The close frame must arrive before the link goes: the edge ends its side once it has it. Both fail
+    // only when the link has gone already.
     let _ = driver.send.shutdown().await;
+    let heard = async {
+        while matches!(receive.read_buf(&mut buffer).await, Ok(1..)) {
+            buffer.clear();
+        }
+    };
+    let _ = tokio::time::timeout(HEARD_WITHIN, heard).await;
 }
 
 struct Driver<S> {
@@ -109,5 +116,7 @@ impl<S: AsyncWrite + Unpin> Driver<S> {
     }
 }
 
+/// How long a good-bye may take to arrive.
+const HEARD_WITHIN: Duration = Duration::from_millis(400);
 /// Frames are small: an edge that takes none for so long is gone.
 const WRITE_WITHIN: Duration = Duration::from_secs(10);

@@ -74,13 +74,15 @@ impl Routes {
 }
 
 /// Serves one stream to its end. Dropping the future resets the stream and the upstream's connection.
+/// `count` is asked for a token to hold as long as a stream for the upstream is open.
 ///
 /// # Errors
 /// [`Broken`] when it was refused or did not end well on both sides.
-pub(crate) async fn forward(
+pub(crate) async fn forward<T>(
     mut receive: impl FromEdge,
     mut send: impl ToEdge,
     routes: &Routes,
+    count: impl FnOnce() -> T,
 ) -> Result<(), Broken> {
     let mut early = BytesMut::with_capacity(HEAD_BYTES_MAX);
     let head = read_head(&mut receive, &mut early).await?;
@@ -92,6 +94,7 @@ pub(crate) async fn forward(
             Err(Broken::Refused(Code::StreamRefused))
         }
         StreamKind::Http => {
+            let _counted = count();
             let Some(watched) = routes.find(head.endpoint).await else {
                 let message = "this agent does not serve the endpoint";
                 refuse(send, Code::StreamRefused, message).await?;

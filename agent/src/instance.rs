@@ -140,8 +140,8 @@ fn name_of(upstreams: &[String]) -> String {
     let mut sorted: Vec<_> = upstreams.iter().map(String::as_str).collect();
     sorted.sort_unstable();
     let digest = digest::digest(&digest::SHA256, sorted.join("\n").as_bytes());
-    let first = digest.as_ref().iter().take(8);
-    first.map(|byte| format!("{byte:02x}")).collect()
+    let first = digest.as_ref().first_chunk().copied().unwrap_or_default();
+    format!("{:016x}", u64::from_be_bytes(first))
 }
 
 fn new_id() -> InstanceId {

@@ -44,7 +44,7 @@ pub(crate) enum DialError {
     #[error("no edge answers at {addrs}: {last}")]
     Unreachable { addrs: String, last: String },
     /// Somebody answered who is not the edge that was meant.
-    #[error("the edge at {addr} is not the one that was meant: {reason}")]
+    #[error("whoever answers at {addr} is not the edge that was meant ({reason})")]
     Untrusted { addr: SocketAddr, reason: String },
     /// The pinned name or the roots cannot be used at all.
     #[error("the edge cannot be verified: {0}")]
@@ -63,10 +63,15 @@ enum Transport {
     Quic(quic::QuicLink),
 }
 
-/// The link has ended; says why, for people.
+/// The link has ended.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct LinkEnded(pub(crate) String);
+#[error("{why}")]
+pub(crate) struct LinkEnded {
+    /// For people.
+    pub(crate) why: String,
+    /// The number that the edge closed with; zero says nothing.
+    pub(crate) code: u64,
+}
 
 /// A bidirectional stream. Each half that is dropped before its good end resets its direction, so
 /// neither an abort nor a panic looks like a complete body.

@@ -4,11 +4,18 @@
 // Sign-in: the code stands in the fragment, which no server sees. It is taken out of the address at
 // once and spent by POST.
 const signIn = document.getElementById("sign-in");
-if (signIn && location.hash.length > 1) {
-  const code = location.hash.slice(1);
-  history.replaceState(null, "", location.pathname);
-  signIn.elements.code.value = code;
-  signIn.submit();
+if (signIn) {
+  const spend = () => {
+    const code = location.hash.slice(1);
+    if (code) {
+      history.replaceState(null, "", location.pathname);
+      signIn.elements.code.value = code;
+      signIn.submit();
+    }
+  };
+  spend();
+  // The link may be opened where this page is open already: then nothing is loaded again.
+  addEventListener("hashchange", spend);
 }
 
 // Questions are asked in a dialog instead of on a page of their own.

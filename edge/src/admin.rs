@@ -143,10 +143,20 @@ impl Admin {
                 .revoke(scope, CutReason::Revoked, reason, delete_user)
                 .await
         };
-        match tokio::spawn(work).await {
-            Ok(outcome) => outcome,
-            Err(ended) => Err(StoreError::Unavailable(Box::new(ended))),
+        let outcome = match tokio::spawn(work).await {
+            Ok(outcome) => outcome?,
+            Err(ended) => return Err(StoreError::Unavailable(Box::new(ended))),
+        };
+        if let Some(receipt) = &outcome {
+            tracing::info!(
+                receipt.id = %receipt.id,
+                sessions = receipt.sessions_ended,
+                connections = receipt.connections_cut,
+                edges.missing = receipt.edges_missing.len(),
+                "revoked"
+            );
         }
+        Ok(outcome)
     }
 
     fn presence(&self) -> Presence {
@@ -163,4 +173,4 @@ impl std::fmt::Debug for Admin {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

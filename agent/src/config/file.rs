@@ -57,20 +57,24 @@ pub(super) fn read(text: &str) -> Result<FileConfig, Wrong> {
                 let keys = map(value, "agent")?;
                 config.layout.agent_first = keys.first().map(|(key, _)| key.place);
                 for (key, value) in keys {
-                    agent_key(&mut config, key, value, "agent")?;
+                    agent_key(&mut config, &key, value, "agent")?;
                 }
             }
             "endpoints" if !config.layout.is_v2 => {
                 for item in list(value, "endpoints")? {
-                    config.endpoints.push(endpoint_v3(item)?);
+                    let place = item.place;
+                    let endpoint = endpoint_v3(item)?;
+                    add(&mut config.endpoints, endpoint, place)?;
                 }
             }
             "tunnels" => {
                 for (name, tunnel) in map(value, "tunnels")? {
-                    config.endpoints.push(tunnel_v2(name, tunnel)?);
+                    let place = name.place;
+                    let endpoint = tunnel_v2(name, tunnel)?;
+                    add(&mut config.endpoints, endpoint, place)?;
                 }
             }
-            _ if config.layout.is_v2 => agent_key(&mut config, key, value, "version 2")?,
+            _ if config.layout.is_v2 => agent_key(&mut config, &key, value, "version 2")?,
             other => {
                 let why = if AGENT_KEYS.contains(&other) || AGENT_IGNORED.contains(&other) {
                     format!("{other:?} belongs under agent: in version 3")
@@ -85,8 +89,22 @@ pub(super) fn read(text: &str) -> Result<FileConfig, Wrong> {
             }
         }
     }
-    check_names(&config.endpoints)?;
     Ok(config)
+}
+
+/// Names are what `start` is told, so each is given once.
+fn add(
+    endpoints: &mut Vec<EndpointConfig>,
+    endpoint: EndpointConfig,
+    place: Place,
+) -> Result<(), Wrong> {
+    if endpoints.iter().any(|other| other.name == endpoint.name) {
+        let name = endpoint.name.unwrap_or_default();
+        let why = format!("the name {name:?} is given to two endpoints");
+        return Err(Wrong::at(place, why));
+    }
+    endpoints.push(endpoint);
+    Ok(())
 }
 
 fn is_v2(entries: &Entries) -> Result<bool, Wrong> {
@@ -97,7 +115,7 @@ fn is_v2(entries: &Entries) -> Result<bool, Wrong> {
     match &version.value {
         Node::Scalar(text) if text == "3" => Ok(false),
         Node::Scalar(text) if text == "2" => Ok(true),
-        _ => Err(Wrong::at(
+        Node::Null | Node::Scalar(_) | Node::List(_) | Node::Map(_) => Err(Wrong::at(
             version.place,
             "this agent reads versions 2 and 3".to_owned(),
         )),
@@ -106,7 +124,7 @@ fn is_v2(entries: &Entries) -> Result<bool, Wrong> {
 
 fn agent_key(
     config: &mut FileConfig,
-    key: Placed<String>,
+    key: &Placed<String>,
     value: Placed<Node>,
     section: &str,
 ) -> Result<(), Wrong> {
@@ -120,7 +138,7 @@ fn agent_key(
         "connect_url" | "server_addr" => {
             let urls = match value.value {
                 Node::List(items) => items,
-                _ => vec![value],
+                Node::Null | Node::Scalar(_) | Node::Map(_) => vec![value],
             };
             for url in urls {
                 let url = scalar(url, &key.value)?;
@@ -278,26 +296,12 @@ impl Draft {
         Ok(EndpointConfig {
             name: self.name,
             upstream: upstream.value,
-            place: Some(upstream.place),
+            place: Some(upstream.place.to_string()),
             url: self.url,
             pooling: self.pooling,
             login: self.login,
         })
     }
-}
-
-fn check_names(endpoints: &[EndpointConfig]) -> Result<(), Wrong> {
-    for (at, endpoint) in endpoints.iter().enumerate() {
-        let earlier = endpoints.iter().take(at);
-        if earlier.into_iter().any(|other| other.name == endpoint.name) {
-            let name = endpoint.name.as_deref().unwrap_or_default();
-            return Err(Wrong::at(
-                endpoint.place.unwrap_or_default(),
-                format!("the name {name:?} is given to two endpoints"),
-            ));
-        }
-    }
-    Ok(())
 }
 
 impl Wrong {
@@ -353,7 +357,7 @@ fn boolean(node: &Placed<Node>, what: &str) -> Result<bool, Wrong> {
     match &node.value {
         Node::Scalar(text) if text == "true" => Ok(true),
         Node::Scalar(text) if text == "false" => Ok(false),
-        _ => Err(Wrong::at(
+        Node::Null | Node::Scalar(_) | Node::List(_) | Node::Map(_) => Err(Wrong::at(
             node.place,
             format!("{what} must be true or false"),
         )),

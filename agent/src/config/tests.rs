@@ -74,7 +74,7 @@ endpoints:
     assert_eq!(config.ca.unwrap().0, "/etc/ca.pem");
     let web = &config.endpoints[0];
     assert_eq!(web.upstream, "8080");
-    assert_eq!(web.place.unwrap().line, 13);
+    assert_eq!(web.place.as_deref(), Some("13:12"));
     assert_eq!(web.url.as_deref(), Some("https://app.example.com"));
     assert!(web.pooling);
     let login = web.login.as_ref().unwrap();
@@ -161,7 +161,7 @@ fn what_is_wrong_is_refused_with_its_line() {
         ),
         (
             "endpoints:\n  - name: a\n    upstream: {url: 1}\n  - name: a\n    upstream: {url: 2}\n",
-            5,
+            4,
             "two endpoints",
         ),
         (
@@ -226,7 +226,7 @@ fn the_authtoken_never_shows() {
         ..Environment::default()
     };
     let given = given(Wanted::This(endpoint("8080")));
-    let config = Config::load(given, environment.clone()).unwrap();
+    let config = Config::load(given, &environment).unwrap();
     for shown in [
         format!("{environment:?}"),
         format!("{config:?}"),
@@ -275,7 +275,7 @@ fn each_kind_of_missing_authtoken_has_its_code() {
             ..Environment::default()
         };
         let given = given(Wanted::This(endpoint("8080")));
-        let config = Config::load(given, environment).unwrap();
+        let config = Config::load(given, &environment).unwrap();
         let error = config.authtoken().unwrap_err();
         assert_eq!(error.code, code);
         assert!(!error.next_step.is_empty());
@@ -321,7 +321,7 @@ fn a_named_file_must_exist() {
         file: Some("/nonexistent/agent.yml".into()),
         ..given(Wanted::This(endpoint("8080")))
     };
-    let error = Config::load(given, Environment::default()).unwrap_err();
+    let error = Config::load(given, &Environment::default()).unwrap_err();
     assert_eq!(error.code, Code::ConfigInvalid);
     assert!(error.message.contains("/nonexistent/agent.yml"));
 }
@@ -432,7 +432,7 @@ fn endpoints_are_started_by_name() {
             file: Some(path.clone()),
             ..given(wanted)
         };
-        Config::load(given, Environment::default())
+        Config::load(given, &Environment::default())
     };
     let names = |config: Config| {
         let endpoints = config.endpoints.into_iter();

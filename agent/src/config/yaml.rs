@@ -14,8 +14,8 @@ use super::Place;
 pub(super) enum Node {
     Null,
     Scalar(String),
-    List(Vec<Placed<Node>>),
-    Map(Vec<(Placed<String>, Placed<Node>)>),
+    List(Vec<Placed<Self>>),
+    Map(Vec<(Placed<String>, Placed<Self>)>),
 }
 
 /// Something and where it stands.
@@ -38,7 +38,7 @@ pub(super) fn parse(text: &str) -> Result<Placed<Node>, NotYaml> {
     serde_saphyr::from_str_with_options::<Spanned<Node>>(text, options)
         .map(Placed::from)
         .map_err(|error| NotYaml {
-            place: error.location().map_or(Place::default(), |at| Place {
+            place: error.location().map_or_else(Place::default, |at| Place {
                 line: at.line(),
                 column: at.column(),
             }),
@@ -50,6 +50,10 @@ pub(super) fn parse(text: &str) -> Result<Placed<Node>, NotYaml> {
 /// may quote the text.
 fn describe(error: &serde_saphyr::Error) -> String {
     use serde_saphyr::Error;
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the parser has eighty kinds of error and adds more"
+    )]
     match error.without_snippet() {
         Error::DuplicateMappingKey { key: Some(key), .. } if key.len() <= 40 => {
             format!("the key {key:?} occurs twice")

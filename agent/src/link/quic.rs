@@ -145,7 +145,7 @@ impl QuicReceive {
     /// See [`super::LinkReceive::reset`].
     pub(super) async fn reset(&mut self) {
         if let Ok(None) = self.stream.received_reset().await {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }
@@ -178,7 +178,7 @@ impl QuicSend {
         let stopped = self.stream.stopped();
         async move {
             if let Ok(None) = stopped.await {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
     }
@@ -270,7 +270,12 @@ fn untrusted(error: &ConnectionError) -> Option<String> {
 }
 
 fn ended(error: &ConnectionError) -> LinkEnded {
-    LinkEnded(match error {
+    let code = if let ConnectionError::ApplicationClosed(close) = error {
+        close.error_code.into_inner()
+    } else {
+        0
+    };
+    let why = match error {
         ConnectionError::TimedOut => "the edge fell silent".to_owned(),
         ConnectionError::LocallyClosed => "the link was closed here".to_owned(),
         ConnectionError::ApplicationClosed(_) => "the edge closed the link".to_owned(),
@@ -279,7 +284,8 @@ fn ended(error: &ConnectionError) -> LinkEnded {
         | ConnectionError::TransportError(_)
         | ConnectionError::ConnectionClosed(_)
         | ConnectionError::CidsExhausted => error.to_string(),
-    })
+    };
+    LinkEnded { why, code }
 }
 
 const STREAM_WINDOW: u32 = 4 << 20;

@@ -99,7 +99,7 @@ async fn dial(edge: &quinn::Endpoint, trust: Trust) -> Result<Link, DialError> {
     }
 }
 
-const NAME: &str = "connect.lumen.localhost";
+pub(crate) const NAME: &str = "connect.lumen.localhost";
 
 #[tokio::test]
 async fn the_pinned_link_ca_is_trusted() {

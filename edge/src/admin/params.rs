@@ -1,5 +1,7 @@
 //! What callers send: paging, ids in paths, bodies. Everything is bounded and refused with a sentence.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use http::request::Parts;
@@ -88,12 +90,16 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     }
 }
 
-/// Reads a body of at most 64 KiB.
+/// Reads a body of at most 64 KiB, within 30 s.
 pub(super) async fn read(body: axum::body::Body) -> Result<Bytes, AdminError> {
-    match Limited::new(body, BODY_MAX).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(AdminError::new(Code::BodyTooLarge)),
-        Err(_) => Err(AdminError::new(Code::BadRequest)),
+    let reading = Limited::new(body, BODY_MAX).collect();
+    match tokio::time::timeout(BODY_WITHIN, reading).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(AdminError::new(Code::BodyTooLarge))
+        }
+        Ok(Err(_)) => Err(AdminError::new(Code::BadRequest)),
+        Err(_) => Err(AdminError::new(Code::BodyTimeout)),
     }
 }
 
@@ -146,4 +152,6 @@ fn known<K: Kind>(text: &str) -> Result<Id<K>, AdminError> {
 /// The most that a page holds, as ngrok's.
 pub(super) const PAGE_MAX: usize = 100;
 const BODY_MAX: usize = 64 * 1024;
+/// So little arrives at once, or from somebody who holds connections open.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
 pub(super) const REASON_CHARS_MAX: usize = 255;

@@ -28,9 +28,9 @@ use crate::store::seal::Sealer;
 use crate::store::{Claimed, NewSession, Shard};
 
 /// A store, the doors over it, and one API key.
-struct World {
+pub(crate) struct World {
     _folder: TempDir,
-    admin: Arc<Admin>,
+    pub(crate) admin: Arc<Admin>,
     store: Arc<Store>,
     key: String,
     online: Arc<Mutex<Vec<EndpointId>>>,
@@ -78,7 +78,7 @@ impl Answer {
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::placed(true).await
     }
 

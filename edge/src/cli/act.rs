@@ -70,8 +70,9 @@ impl Asked {
             .create("/authtokens", &json!({ "description": description }))?;
         self.say(&fresh, |fresh| {
             format!(
-                "Authtoken {}, shown this once:\n\n  {}\n\nNext, where your app runs:\n  \
-                 agent config add-authtoken TOKEN\n  agent 8080 --oauth=google\n",
+                "Authtoken {}, shown this once. Next, paste this where your app runs:\n\n  \
+                 agent config add-authtoken {}\n\nThen put a login in front of the app:\n\n  \
+                 agent 8080 --oauth=google\n",
                 fresh.id, fresh.token
             )
         });

@@ -1,6 +1,11 @@
 //! The command line's definition, and commands against a folder without an edge.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use super::*;
+use crate::admin::socket;
+use crate::admin::tests::World;
+use crate::shutdown::Shutdown;
 
 /// clap's own checks of the whole definition.
 #[test]
@@ -105,4 +110,81 @@ fn the_error_table_is_complete() {
     for code in proto::code::Code::ALL {
         assert_eq!(table.matches(&format!("| `{code}` |")).count(), 1, "{code}");
     }
+}
+
+/// Every command that asks an edge, over a real socket: what the edge grants is 0, what it refuses 5.
+#[tokio::test]
+async fn commands_over_the_socket() {
+    let world = World::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+    let listening = socket::listen(folder.path()).await.unwrap();
+    let shutdown = Shutdown::new();
+    let serving = tokio::spawn(listening.serve(world.admin.socket(), shutdown.clone()));
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "s3cret\n").unwrap();
+    let secret = secret.to_str().unwrap().to_owned();
+    let copy = folder.path().join("copy").to_str().unwrap().to_owned();
+    let data_dir = folder.path().to_owned();
+    let asked = tokio::task::spawn_blocking(move || {
+        let absent = "app_sess_0ujsswThIGTUYm2K8FjOOfXtY1K";
+        let add = [
+            "provider",
+            "add",
+            "google",
+            "--client-id",
+            "c",
+            "--client-secret-file",
+            &secret,
+        ];
+        let mut wrong_add = add;
+        wrong_add[4] = "wrong";
+        for json in [false, true] {
+            for (arguments, code) in [
+                (&["status"][..], 0),
+                (&["authtoken", "list"], 0),
+                (&["authtoken", "create", "--description", "laptop"], 0),
+                (&["authtoken", "list"], 0),
+                (&["authtoken", "revoke", "cr_nonsense"], 5),
+                (&["api-key", "create"], 0),
+                (&["api-key", "list"], 0),
+                (&["api-key", "revoke", "../status"], 5),
+                (&["operator", "link"], 0),
+                (&["provider", "list"], 0),
+                (&add, 0),
+                (&wrong_add, 5),
+                (
+                    &[
+                        "provider",
+                        "add",
+                        "google",
+                        "--client-id",
+                        "c",
+                        "--client-secret-file",
+                        "/no/such/file",
+                    ],
+                    1,
+                ),
+                (&["provider", "list"], 0),
+                (&["revoke", "all", "--reason", "drill"], 0),
+                (&["revoke", "provider", "google"], 0),
+                (&["revoke", "session", absent], 5),
+                (&["receipt", "rcpt_nonsense"], 5),
+                (&["provider", "remove", "google"], 0),
+                (&["provider", "remove", "google"], 5),
+                (&["backup", &copy], if json { 5 } else { 0 }),
+            ] {
+                let cli = Cli::try_parse_from(std::iter::once(&"edge").chain(arguments)).unwrap();
+                let Command::Ask(ask) = cli.command else {
+                    panic!("{arguments:?}")
+                };
+                let found =
+                    act::ask(ask, &data_dir, json).map_or_else(|error| error.exit_code(), |()| 0);
+                assert_eq!(found, code, "{arguments:?}");
+            }
+        }
+    });
+    asked.await.unwrap();
+    shutdown.begin();
+    serving.await.unwrap();
 }

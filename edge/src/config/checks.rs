@@ -233,15 +233,12 @@ fn advertise(source: &Source) -> Result<Vec<String>, ConfigError> {
         );
         return Err(refused(at(), &message));
     }
-    for addr in &addrs.value {
-        let good = addr.rsplit_once(':').is_some_and(|(host, port)| {
-            !host.is_empty()
-                && !host.contains(|c: char| c.is_whitespace() || c == '/' || c == '@')
-                && port.parse::<u16>().is_ok_and(|port| port != 0)
-        });
-        if !good {
-            return Err(refused(at(), &format!("{addr:?} is no HOST:PORT")));
-        }
+    if let Some(addr) = addrs
+        .value
+        .iter()
+        .find(|addr| !proto::authtoken::is_addr(addr))
+    {
+        return Err(refused(at(), &format!("{addr:?} is no HOST:PORT")));
     }
     Ok(addrs.value.clone())
 }

@@ -11,7 +11,6 @@ use axum::middleware::map_request;
 use proto::id::RequestId;
 
 use crate::admin::{Client, Operation, socket};
-use crate::model::endpoint::Endpoint;
 use crate::route::table::Table;
 use crate::server::StartError;
 use crate::shutdown::Shutdown;

@@ -322,6 +322,7 @@ impl Watcher {
     }
 
     /// Why the session has ended already, if it has.
+    #[cfg(test)]
     pub(crate) fn has_ended(&self) -> Option<CutReason> {
         ended(&self.state.borrow())
     }

@@ -224,7 +224,20 @@ impl Driver {
         match outcome {
             Outcome::Authenticated(Ok(joined)) => {
                 let id = joined.tunnel.id;
-                tracing::info!(tunnel.id = %id, agent.version = joined.tunnel.agent_version, "tunnel up");
+                let Tunnel {
+                    link,
+                    agent_version,
+                    os,
+                    ..
+                } = &*joined.tunnel;
+                tracing::info!(
+                    tunnel.id = %id,
+                    agent.version = agent_version,
+                    agent.os = os,
+                    link.transport = link.transport(),
+                    round_trip_us = u64::try_from(link.round_trip().as_micros()).unwrap_or(u64::MAX),
+                    "tunnel up"
+                );
                 self.joined = Some(joined);
                 self.machine
                     .answer(now, Answer::Authenticated { tunnel: id });
@@ -326,7 +339,6 @@ async fn authenticate(
         link,
         agent_version,
         os,
-        started_at: tunnels.clock.now(),
         open_streams: AtomicU64::new(0),
         close: Close::default(),
     });

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use jiff::Timestamp;
 use proto::code::Code;
 use proto::id::{AuthtokenId, EndpointId, InstanceId, TunnelId};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +20,6 @@ pub(crate) struct Tunnel {
     pub(crate) link: Link,
     pub(crate) agent_version: String,
     pub(crate) os: String,
-    pub(crate) started_at: Timestamp,
     /// Exchanges under way.
     pub(crate) open_streams: AtomicU64,
     /// Asks the tunnel's driver to close for good, with this code.

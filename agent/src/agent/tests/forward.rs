@@ -2,15 +2,26 @@
 
 use std::time::Duration;
 
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use proto::code::Code;
+use proto::head::{Ack, StreamHead, StreamKind};
 use proto::id::EndpointId;
 use quinn::{Connection, ReadError, RecvStream, SendStream};
-use tokio::net::TcpListener;
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::*;
+use super::{reset_of, within};
+use crate::forward::{Routes, forward};
 use crate::link::Link;
 use crate::link::tests::linked;
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, Watched};
 
 /// An edge's side of a link, a local app's listener, and the agent between them.
 struct World {
@@ -75,7 +86,7 @@ impl Drop for World {
 async fn serve(link: Link, routes: Routes) {
     while let Ok(stream) = link.accept().await {
         let routes = routes.clone();
-        tokio::spawn(async move { forward(stream, &routes).await });
+        tokio::spawn(async move { forward(stream.receive, stream.send, &routes, || ()).await });
     }
 }
 
@@ -91,23 +102,6 @@ async fn ack(receive: &mut RecvStream) -> Ack {
         }
         let chunk = receive.read_chunk(1, true).await.unwrap().unwrap();
         buffer.extend_from_slice(&chunk.bytes);
-    }
-}
-
-async fn within<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(10), future)
-        .await
-        .expect("in time")
-}
-
-async fn reset_of(receive: &mut RecvStream) -> u64 {
-    loop {
-        match receive.read_chunk(usize::MAX, true).await {
-            Ok(Some(_)) => {}
-            Ok(None) => panic!("a good end"),
-            Err(ReadError::Reset(code)) => return code.into_inner(),
-            Err(error) => panic!("{error}"),
-        }
     }
 }
 
@@ -296,7 +290,13 @@ async fn refusals_say_why() {
     let (_send, mut receive) = world.open(StreamKind::Http).await;
     let refused = within(ack(&mut receive)).await;
     assert!(
-        matches!(refused, Ack::Refuse { code: Code::StreamRefused, .. }),
+        matches!(
+            refused,
+            Ack::Refuse {
+                code: Code::StreamRefused,
+                ..
+            }
+        ),
         "{refused:?}"
     );
 }

@@ -79,6 +79,7 @@ pub(super) struct Context {
 pub(super) struct Shown {
     pub(super) id: String,
     pub(super) what: String,
+    pub(super) reason: String,
     pub(super) is_complete: bool,
     pub(super) acknowledged: u32,
     pub(super) total: u32,
@@ -270,6 +271,7 @@ impl Shown {
                 }
                 Scope::All => "All sessions were revoked".to_owned(),
             },
+            reason: receipt.reason.clone(),
             is_complete: receipt.edges_missing.is_empty(),
             acknowledged: receipt.edges_acknowledged,
             total: receipt.edges_total,

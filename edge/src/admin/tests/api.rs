@@ -314,6 +314,8 @@ async fn revocations() {
     );
     for (scope, ended) in [
         (format!(r#"{{"user":"{user}"}}"#), 1),
+        // Somebody who came back is revoked anew.
+        (format!(r#"{{"user":"{user}"}}"#), 1),
         (format!(r#"{{"endpoint":"{endpoint}"}}"#), 1),
         (r#"{"provider":"google"}"#.to_owned(), 1),
         (r#"{"all":true}"#.to_owned(), 1),
@@ -449,4 +451,78 @@ async fn receipts_count_what_was_reached() {
         serde_json::json!({ "acknowledged": 1, "total": 1, "missing": [] })
     );
     assert_eq!(receipt["connections_cut"], 3);
+}
+
+/// What cannot be made durable was not revoked: 503, never 204, and afterwards everything still is.
+#[tokio::test]
+async fn a_store_that_fails_answers_503() {
+    let world = World::new().await;
+    let endpoint = world.endpoint("app").await;
+    let (user, session) = world.sign_in("ada", endpoint).await;
+    let Store::Embedded(engine) = &*world.store;
+    for (errno, code) in [
+        (errno::ENOSPC, "SP_5002"),
+        (errno::EROFS, "SP_5001"),
+        (errno::EIO, "SP_5001"),
+    ] {
+        engine.fail_writes(errno);
+        for (method, path, body) in [
+            (
+                Method::DELETE,
+                format!("/app/sessions/{session}"),
+                String::new(),
+            ),
+            (Method::DELETE, format!("/app/users/{user}"), String::new()),
+            (
+                Method::POST,
+                "/app/revocations".to_owned(),
+                r#"{"scope":{"all":true}}"#.to_owned(),
+            ),
+        ] {
+            let answer = world.api_body(method, &path, &body).await;
+            let (status, found) = answer.refusal();
+            assert_eq!(status, 503, "{path} {errno}: {}", answer.text);
+            assert!(
+                found == code || found == "SP_5001",
+                "{path} {errno}: {found}"
+            );
+            assert!(!answer.header("retry-after").is_empty());
+            assert!(answer.header("sallyport-receipt").is_empty());
+        }
+        engine.fail_writes(0);
+        assert_eq!(
+            world
+                .api(Method::GET, &format!("/app/sessions/{session}"))
+                .await
+                .status,
+            200
+        );
+    }
+    // Healed, it works; the engine may need a moment to open its file again.
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        let answer = world
+            .api(Method::DELETE, &format!("/app/sessions/{session}"))
+            .await;
+        if answer.status == 204 {
+            break;
+        }
+        assert_eq!(answer.status, 503);
+        assert!(tokio::time::Instant::now() < deadline);
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(
+        world
+            .api(Method::GET, &format!("/app/sessions/{session}"))
+            .await
+            .status,
+        404
+    );
+}
+
+/// System error numbers of Linux.
+mod errno {
+    pub(super) const EIO: i32 = 5;
+    pub(super) const ENOSPC: i32 = 28;
+    pub(super) const EROFS: i32 = 30;
 }

@@ -114,6 +114,11 @@ async fn c07_hand_over() {
         "it is spent"
     );
     let elsewhere = hand_over(&mut ada).await.replace(APP, OTHER);
+    // Not even with the binding carried over by hand.
+    for ((_, name), value) in ada.jar.clone() {
+        ada.jar
+            .insert(("other.otter.localhost".to_owned(), name), value);
+    }
     assert_eq!(
         ada.get(&world, &elsewhere).await.code(),
         Code::HandOverInvalid

@@ -7,6 +7,7 @@ use proto::id::{EdgeId, EndpointId};
 
 use super::*;
 use crate::clock::Clock;
+use crate::model::endpoint::{Access, Endpoint};
 use crate::model::session::{Browser, UserAgent};
 use crate::model::user::Claims;
 use crate::secret;
@@ -30,6 +31,15 @@ impl World {
             .await
             .unwrap();
         let store = Arc::new(Store::Embedded(engine));
+        let endpoint = Endpoint {
+            id: EndpointId::from_bytes([1; 20]),
+            host: "app.example.com".to_owned(),
+            authtoken: secret::new_id(Clock.unix_ms()),
+            upstream: "http://localhost:8080".to_owned(),
+            access: Access::Public,
+            created_at: Clock.now(),
+        };
+        store.claim_endpoint(endpoint).await.unwrap();
         Self {
             live: Arc::new(Live::new(Arc::clone(&store))),
             store,
