@@ -14,8 +14,14 @@ use tests::world::{Agent, World};
 #[tokio::test(flavor = "multi_thread")]
 async fn disk_full() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(disk) = SmallDisk::mount(&dir.path().join("data"), "24m", "disk_full").await else { return };
-    let mut world = World::builder().provider().data_dir(&disk.folder).start().await;
+    let Some(disk) = SmallDisk::mount(&dir.path().join("data"), "24m", "disk_full").await else {
+        return;
+    };
+    let mut world = World::builder()
+        .provider()
+        .data_dir(&disk.folder)
+        .start()
+        .await;
     let agent = world.login_agent("app").await;
     let mut people = Vec::new();
     for _ in 0..40 {
@@ -43,19 +49,33 @@ async fn disk_full() {
     for person in &ended {
         person.assert_out(&world).await;
     }
-    people.last().expect("some are left").assert_in(&world).await;
+    people
+        .last()
+        .expect("some are left")
+        .assert_in(&world)
+        .await;
 }
 
 /// A store that has become read-only.
 #[tokio::test(flavor = "multi_thread")]
 async fn read_only() {
-    failing_calls("read_only", "pwrite64,pwritev,pwritev2,write,ftruncate", "EROFS").await;
+    failing_calls(
+        "read_only",
+        "pwrite64,pwritev,pwritev2,write,ftruncate",
+        "EROFS",
+    )
+    .await;
 }
 
 /// A sync that fails.
 #[tokio::test(flavor = "multi_thread")]
 async fn failing_sync() {
-    failing_calls("failing_sync", "fsync,fdatasync,sync_file_range,msync", "EIO").await;
+    failing_calls(
+        "failing_sync",
+        "fsync,fdatasync,sync_file_range,msync",
+        "EIO",
+    )
+    .await;
 }
 
 /// A disk that answers with errors.
@@ -67,7 +87,12 @@ async fn failing_writes() {
 /// A disk without room, said by the write itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_without_room() {
-    failing_calls("writes_without_room", "pwrite64,pwritev,pwritev2,write,fallocate,ftruncate", "ENOSPC").await;
+    failing_calls(
+        "writes_without_room",
+        "pwrite64,pwritev,pwritev2,write,fallocate,ftruncate",
+        "ENOSPC",
+    )
+    .await;
 }
 
 /// While the store's calls fail: 503 for every way to revoke, the sessions live on with their streams,
@@ -80,25 +105,57 @@ async fn failing_calls(test: &str, calls: &str, error: &str) {
     let mut stream = Stream::begin(Kind::Clock, &victim.session, "open");
     stream.opened().await;
     let store = store_file(&world);
-    let Some(fault) = FailingCalls::begin(world.edge.process.pid(), &store, calls, error, &world.logs(), test).await else {
+    let Some(fault) = FailingCalls::begin(
+        world.edge.process.pid(),
+        &store,
+        calls,
+        error,
+        &world.logs(),
+        test,
+    )
+    .await
+    else {
         return;
     };
     for _ in 0..3 {
         assert_not_done(&world.api.delete(&victim.path()).await);
     }
-    assert_not_done(&world.api.revocation(&serde_json::json!({ "session": victim.id }), "trouble").await);
-    assert_not_done(&world.api.revocation(&serde_json::json!({ "all": true }), "trouble").await);
+    assert_not_done(
+        &world
+            .api
+            .revocation(&serde_json::json!({ "session": victim.id }), "trouble")
+            .await,
+    );
+    assert_not_done(
+        &world
+            .api
+            .revocation(&serde_json::json!({ "all": true }), "trouble")
+            .await,
+    );
     let mut leaving = world.user("nobody");
     leaving.jar = victim.user.jar.clone();
-    let logout = leaving.fetch("POST", &format!("{}/.sallyport/logout", agent.url)).await;
+    let logout = leaving
+        .fetch("POST", &format!("{}/.sallyport/logout", agent.url))
+        .await;
     assert_not_done(&logout);
-    assert_eq!(logout.header("set-cookie"), None, "a log-out that failed leaves the cookie alone");
+    assert_eq!(
+        logout.header("set-cookie"),
+        None,
+        "a log-out that failed leaves the cookie alone"
+    );
     victim.assert_lives(&world).await;
-    assert!(!stream.is_over(), "the open stream was cut by a revocation that failed");
+    assert!(
+        !stream.is_over(),
+        "the open stream was cut by a revocation that failed"
+    );
     login_is_refused_kindly(&world, &agent).await;
     fault.end().await;
 
-    assert!(world.edge.process.is_running(), "{}", world.edge.process.stderr_tail());
+    assert!(
+        world.edge.process.is_running(),
+        "{}",
+        world.edge.process.stderr_tail()
+    );
     other.assert_in(&world).await;
     victim.assert_in(&world).await;
     victim.assert_heals(&world).await;
@@ -107,7 +164,11 @@ async fn failing_calls(test: &str, calls: &str, error: &str) {
     agent_is_back(&world).await;
     victim.assert_out(&world).await;
     other.assert_in(&world).await;
-    assert!(!world.edge.log().contains("panicked"), "{}", world.edge.process.stderr_tail());
+    assert!(
+        !world.edge.log().contains("panicked"),
+        "{}",
+        world.edge.process.stderr_tail()
+    );
 }
 
 struct Person {
@@ -120,9 +181,15 @@ impl Person {
     async fn sign_in(world: &World, agent: &Agent) -> Self {
         let mut user = world.user("ada");
         user.sign_in(&agent.url).await;
-        let who = user.fetch("GET", &format!("{}/.sallyport/session", agent.url)).await;
+        let who = user
+            .fetch("GET", &format!("{}/.sallyport/session", agent.url))
+            .await;
         let id = who.json()["session"]["id"].as_str().unwrap().to_owned();
-        let session = Session { net: world.net.clone(), label: agent.label.clone(), cookie: user.cookie(&agent.url) };
+        let session = Session {
+            net: world.net.clone(),
+            label: agent.label.clone(),
+            cookie: user.cookie(&agent.url),
+        };
         Self { user, session, id }
     }
 
@@ -131,13 +198,21 @@ impl Person {
     }
 
     async fn ask(&self, world: &World) -> Reply {
-        Ask::get(&world.net, &self.session.label, "/x").cookie(&self.session.cookie).send(&world.net, Version::H1).await
+        Ask::get(&world.net, &self.session.label, "/x")
+            .cookie(&self.session.cookie)
+            .send(&world.net, Version::H1)
+            .await
     }
 
     /// In, or told that it cannot be known at the moment: never out.
     async fn assert_lives(&self, world: &World) {
         let reply = self.ask(world).await;
-        assert!(matches!(reply.status, 200 | 503), "{} {}", reply.status, reply.text());
+        assert!(
+            matches!(reply.status, 200 | 503),
+            "{} {}",
+            reply.status,
+            reply.text()
+        );
         assert_eq!(reply.header("set-cookie"), None);
         assert_eq!(reply.header("location"), None);
     }
@@ -148,7 +223,9 @@ impl Person {
     }
 
     async fn assert_out(&self, world: &World) {
-        self.ask(world).await.assert_refused(401, "SP_2002", &self.id);
+        self.ask(world)
+            .await
+            .assert_refused(401, "SP_2002", &self.id);
     }
 
     /// Sooner or later the DELETE goes through; then the session is out.
@@ -168,8 +245,18 @@ impl Person {
 
 #[track_caller]
 fn assert_not_done(reply: &Reply) {
-    assert_eq!(reply.status, 503, "never a success: {} {}", reply.status, reply.text());
-    assert!(matches!(reply.code(), "SP_5001" | "SP_5002" | ""), "{}", reply.code());
+    assert_eq!(
+        reply.status,
+        503,
+        "never a success: {} {}",
+        reply.status,
+        reply.text()
+    );
+    assert!(
+        matches!(reply.code(), "SP_5001" | "SP_5002" | ""),
+        "{}",
+        reply.code()
+    );
     assert!(reply.text().contains("SP_500"), "{}", reply.text());
     assert!(reply.header("retry-after").is_some(), "{:?}", reply.headers);
     assert_eq!(reply.header("sallyport-receipt"), None);
@@ -187,7 +274,9 @@ async fn login_is_refused_kindly(world: &World, agent: &Agent) {
 
 async fn agent_is_back(world: &World) {
     wait::until("the agent is back", || async {
-        let reply = Ask::get(&world.net, "app", "/").send(&world.net, Version::H1).await;
+        let reply = Ask::get(&world.net, "app", "/")
+            .send(&world.net, Version::H1)
+            .await;
         (reply.status == 401).then_some(())
     })
     .await;

@@ -27,7 +27,10 @@ struct Bench {
 }
 
 /// A case: its id and name, and what it does.
-type Case = (&'static str, for<'a> fn(&'a Bench) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>);
+type Case = (
+    &'static str,
+    for<'a> fn(&'a Bench) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>,
+);
 
 /// The table of a group.
 macro_rules! cases {
@@ -43,7 +46,12 @@ impl Bench {
         let app = world.login_agent("app").await;
         let open = world.agent("open", &[]).await;
         let ada = world.signed_in("ada", &app.url).await;
-        Self { world, app, _open: open, ada }
+        Self {
+            world,
+            app,
+            _open: open,
+            ada,
+        }
     }
 
     /// Runs a table and reports every case that failed.
@@ -57,7 +65,12 @@ impl Bench {
         }
         let log = self.world.edge.log();
         assert!(!log.contains("panicked"), "the edge panicked: {log}");
-        assert!(failed.is_empty(), "{} of {} cases failed: {failed:?}", failed.len(), cases.len());
+        assert!(
+            failed.is_empty(),
+            "{} of {} cases failed: {failed:?}",
+            failed.len(),
+            cases.len()
+        );
     }
 
     fn ask(&self, label: &str, target: &str) -> Ask {
@@ -66,7 +79,8 @@ impl Bench {
 
     /// A request of the signed-in browser.
     fn signed(&self, target: &str) -> Ask {
-        self.ask("app", target).cookie(&self.ada.cookie(&self.app.url))
+        self.ask("app", target)
+            .cookie(&self.ada.cookie(&self.app.url))
     }
 
     async fn send(&self, ask: Ask, version: Version) -> Reply {
@@ -80,10 +94,27 @@ impl Bench {
             let reply = self.send(ask.clone(), version).await;
             reply.assert_refused(401, "SP_2001", what);
             assert_eq!(reply.header("set-cookie"), None, "{what}");
-            let page = self.send(ask.clone().header("accept", HTML).header("sec-fetch-mode", "navigate").header("sec-fetch-site", "none"), version).await;
+            let page = self
+                .send(
+                    ask.clone()
+                        .header("accept", HTML)
+                        .header("sec-fetch-mode", "navigate")
+                        .header("sec-fetch-site", "none"),
+                    version,
+                )
+                .await;
             assert_eq!(page.status, 303, "{what} {version:?}: {}", page.text());
-            assert!(page.header("location").unwrap().starts_with(&self.world.net.url("auth")), "{what}");
-            assert_eq!(self.world.upstream.count(), before, "{what}: the upstream was contacted");
+            assert!(
+                page.header("location")
+                    .unwrap()
+                    .starts_with(&self.world.net.url("auth")),
+                "{what}"
+            );
+            assert_eq!(
+                self.world.upstream.count(),
+                before,
+                "{what}: the upstream was contacted"
+            );
         }
     }
 }

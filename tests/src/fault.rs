@@ -19,12 +19,19 @@ impl SmallDisk {
         require::program("mount", test)?;
         std::fs::create_dir_all(folder).expect("a folder");
         let options = format!("size={size},mode=0700");
-        let done = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(folder).output().await.expect("mount runs");
+        let done = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+            .arg(folder)
+            .output()
+            .await
+            .expect("mount runs");
         if !done.status.success() {
             require::missing("the right to mount a file system", test);
             return None;
         }
-        Some(Self { folder: folder.to_owned() })
+        Some(Self {
+            folder: folder.to_owned(),
+        })
     }
 
     /// Fills what is left.
@@ -48,7 +55,10 @@ impl SmallDisk {
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         // Lazily: a program that a failed test leaves behind may still hold a file.
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.folder).status();
+        let _ = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(&self.folder)
+            .status();
     }
 }
 
@@ -61,7 +71,14 @@ pub struct FailingCalls {
 impl FailingCalls {
     /// Lets `calls` (such as `fsync,fdatasync`) on `file` fail with `error` in process `pid`; `None` after
     /// saying why `test` is skipped.
-    pub async fn begin(pid: u32, file: &Path, calls: &str, error: &str, logs: &Path, test: &str) -> Option<Self> {
+    pub async fn begin(
+        pid: u32,
+        file: &Path,
+        calls: &str,
+        error: &str,
+        logs: &Path,
+        test: &str,
+    ) -> Option<Self> {
         let strace = require::program("strace", test)?;
         let output = logs.join("strace.log");
         let _ = std::fs::remove_file(&output);
@@ -69,14 +86,25 @@ impl FailingCalls {
         command
             .args(["-f", "-p", &pid.to_string(), "-P"])
             .arg(file)
-            .args(["-e", &format!("trace={calls}"), "-e", &format!("inject={calls}:error={error}"), "-o"])
+            .args([
+                "-e",
+                &format!("trace={calls}"),
+                "-e",
+                &format!("inject={calls}:error={error}"),
+                "-o",
+            ])
             .arg(&output)
             .stderr(std::process::Stdio::piped())
             .kill_on_drop(true);
         let mut child = command.spawn().expect("strace starts");
         let mut said = tokio::io::BufReader::new(child.stderr.take().expect("piped"));
         let mut line = String::new();
-        wait::within("strace attaches", tokio::io::AsyncBufReadExt::read_line(&mut said, &mut line)).await.expect("it says so");
+        wait::within(
+            "strace attaches",
+            tokio::io::AsyncBufReadExt::read_line(&mut said, &mut line),
+        )
+        .await
+        .expect("it says so");
         if !line.contains("attached") {
             require::missing("the right to trace a process", test);
             return None;
@@ -92,7 +120,10 @@ impl FailingCalls {
     pub async fn end(mut self) {
         let pid = self.child.id().expect("it runs");
         // Asked politely, so that the traced program goes on.
-        let _ = Command::new("kill").args(["-INT", &pid.to_string()]).status().await;
+        let _ = Command::new("kill")
+            .args(["-INT", &pid.to_string()])
+            .status()
+            .await;
         let _ = wait::within("strace detaches", self.child.wait()).await;
     }
 }

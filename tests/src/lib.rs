@@ -18,6 +18,7 @@
 )]
 
 pub mod api;
+pub mod chrome;
 pub mod clock;
 pub mod fault;
 pub mod form;

@@ -16,7 +16,10 @@ pub struct Operator {
 impl Operator {
     /// Without a sign-in.
     pub fn stranger(net: &Net) -> Self {
-        Self { net: net.clone(), jar: Jar::default() }
+        Self {
+            net: net.clone(),
+            jar: Jar::default(),
+        }
     }
 
     /// Signed in with a fresh link.
@@ -29,7 +32,9 @@ impl Operator {
 
     /// Posts a code, as the sign-in page does.
     pub async fn spend(&mut self, code: &str) -> Reply {
-        let body = url::form_urlencoded::Serializer::new(String::new()).append_pair("code", code).finish();
+        let body = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("code", code)
+            .finish();
         self.post("/sign-in", body).await
     }
 
@@ -59,7 +64,8 @@ impl Operator {
 
     /// Sends a request with this browser's cookies.
     pub async fn send(&mut self, ask: Ask) -> Reply {
-        let url = url::Url::parse(&format!("{}{}", self.net.url("dashboard"), ask.target)).expect("a URL");
+        let url = url::Url::parse(&format!("{}{}", self.net.url("dashboard"), ask.target))
+            .expect("a URL");
         let ask = match self.jar.header(&url, false, true) {
             Some(cookies) => ask.cookie(&cookies),
             None => ask,

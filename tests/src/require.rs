@@ -1,19 +1,24 @@
 //! What a test needs beside the product: present, or a sentence why it was skipped. Where everything is
 //! required, a missing component is a failure.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// The program, or `None` after saying that `test` is skipped.
 pub fn program(name: &str, test: &str) -> Option<PathBuf> {
-    let found = std::env::var_os("PATH").and_then(|path| {
-        std::env::split_paths(&path)
-            .map(|folder| folder.join(name))
-            .find(|file| file.is_file())
-    });
+    let found = find(name);
     if found.is_none() {
         missing(name, test);
     }
     found
+}
+
+/// The program, if it is on the path.
+pub fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
 }
 
 /// Says that `what` is missing. Panics where everything is required.
@@ -23,6 +28,14 @@ pub fn missing(what: &str, test: &str) {
         "{test} needs {what}, and everything is required in this run"
     );
     eprintln!("skipped: {test} needs {what}");
+    // The runner's summary counts these lines.
+    let note = artefacts().join("skipped.txt");
+    let mut note = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(note)
+        .expect("the note of what was skipped");
+    writeln!(note, "{test}: {what} is missing").expect("noted");
 }
 
 /// Whether a missing component fails the run.
