@@ -188,7 +188,7 @@ fn decode_32(text: &str) -> Option<[u8; 32]> {
 }
 
 /// Whether a text is `host:port`, the host a name, an IPv4 address or an IPv6 address in brackets.
-fn is_addr(text: &str) -> bool {
+pub fn is_addr(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else {
         return false;
     };

@@ -15,6 +15,8 @@
 #![warn(missing_docs)]
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
 pub mod authtoken;
 pub mod bind;

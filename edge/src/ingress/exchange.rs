@@ -35,7 +35,7 @@ pub(crate) struct Exchange {
     /// Held while the exchange lives: the connection counts as busy.
     pub(crate) open: OpenRequest,
     /// Held while the exchange lives: its tunnel counts it.
-    pub(crate) load: Load,
+    pub(crate) _load: Load,
     /// Present when the client asked for an upgrade.
     pub(crate) upgrade: Option<(Protocol, hyper::upgrade::OnUpgrade)>,
 }
