@@ -45,7 +45,6 @@ use table::{API_KEYS, AUTHTOKENS, Commit, RECEIPTS, View as _};
 pub(crate) struct Embedded {
     engine: Engine,
     acks: acks::Acks,
-    edge: EdgeId,
 }
 
 impl Embedded {
@@ -68,7 +67,6 @@ impl Embedded {
         Ok(Self {
             engine,
             acks: acks::Acks::default(),
-            edge,
         })
     }
 
