@@ -72,7 +72,7 @@ fn json_is_as_promised() {
             json_of(&event),
             json!({"event": name, "code": "SP_2021",
                    "message": "Anyone with an account at google can sign in.",
-                   "next_step": "Add --oauth-allow-domain your-company.com."})
+                   "next_step": "Add --oauth-allow-domain your-company.com"})
         );
     }
     assert_eq!(json_of(&down())["code"], "SP_4001");
@@ -113,7 +113,7 @@ fn lines_are_logfmt() {
         (
             Event::Notice(trouble()),
             "lvl=warn msg=\"Anyone with an account at google can sign in.\" code=SP_2021 \
-             next_step=\"Add --oauth-allow-domain your-company.com.\"",
+             next_step=\"Add --oauth-allow-domain your-company.com\"",
         ),
         (
             up(),
@@ -159,10 +159,29 @@ fn the_screen_shows_everything() {
         "Login         google: everybody",
         "Connections   0 open, 0 in all",
         "!             Anyone with an account at google can sign in.",
-        "              Add --oauth-allow-domain your-company.com.",
-        "!             http://localhost:8080 is down.",
+        "              Add --oauth-allow-domain your-company.com",
+        "!             http://localhost:8080 is down",
     ] {
         assert!(text.contains(part), "{part:?} in\n{text}");
+    }
+}
+
+#[test]
+fn sentences_keep_what_is_pasted() {
+    let table = [
+        ("the edge fell silent", "The edge fell silent."),
+        ("Already one.", "Already one."),
+        ("run: edge status", "Run: edge status"),
+        (
+            "add --oauth-allow-domain a.test",
+            "Add --oauth-allow-domain a.test",
+        ),
+        ("http://localhost:1 is down", "http://localhost:1 is down"),
+        ("/etc/agent.yml:3:1: no", "/etc/agent.yml:3:1: no"),
+        ("", ""),
+    ];
+    for (text, expected) in table {
+        assert_eq!(sentence(text), expected);
     }
 }
 
@@ -179,7 +198,7 @@ fn an_edge_cannot_command_the_terminal() {
         message: "x\x1b]0;owned\x07\r\nlvl=info".to_owned(),
         next_step: "\x1b[2J".to_owned(),
     });
-    assert!(screen(std::slice::from_ref(&evil)).contains("x ]0;owned"));
+    assert!(screen(std::slice::from_ref(&evil)).contains("X ]0;owned"));
     let mut out = Vec::new();
     lines::event(&mut out, &evil, jiff::Timestamp::UNIX_EPOCH).unwrap();
     let line = String::from_utf8(out).unwrap();
