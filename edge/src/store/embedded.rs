@@ -70,6 +70,12 @@ impl Embedded {
         })
     }
 
+    /// Makes every write fail with this system error from now on, for tests of the floors above; 0 heals.
+    #[cfg(test)]
+    pub(crate) fn fail_writes(&self, errno: i32) {
+        self.engine.disk().faults.fail_writes(errno, 0);
+    }
+
     pub(crate) async fn create_session(&self, new: NewSession) -> Result<Session, StoreError> {
         self.engine
             .write(move |tx| sessions::create(tx, &new))
