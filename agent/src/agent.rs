@@ -243,7 +243,7 @@ impl Agent {
     }
 
     /// Waits for the tunnel's end.
-    async fn serve(&self, tunnel: &mut Tunnel, stop: &CancellationToken) -> Left {
+    async fn serve(&mut self, tunnel: &mut Tunnel, stop: &CancellationToken) -> Left {
         let mut every = tokio::time::interval(LATENCY_EVERY);
         loop {
             let change = tokio::select! {
@@ -261,8 +261,11 @@ impl Agent {
             match change {
                 Change::Drain(edges) => return Left::Drained(edges),
                 Change::Ended(failure) => return Left::Failed(failure),
-                Change::Lost(trouble) => {
-                    if tunnel.serves_nothing() {
+                Change::Lost(upstream, trouble) => {
+                    // Not to be asked for again, or it would be taken from whoever has it now.
+                    self.endpoints
+                        .retain(|served| !Arc::ptr_eq(&served.watched, &upstream));
+                    if self.endpoints.is_empty() {
                         return Left::Failed(Failure::permanent(trouble));
                     }
                     self.status.say(Event::Error(trouble));
@@ -435,7 +438,7 @@ fn random() -> u64 {
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 const LATENCY_EVERY: Duration = Duration::from_secs(1);
 /// Signals promise an end within two seconds.
-const GOODBYE_WITHIN: Duration = Duration::from_millis(1500);
+const GOODBYE_WITHIN: Duration = Duration::from_millis(800);
 const EDGES_MAX: usize = 64;
 
 #[cfg(test)]

@@ -204,6 +204,10 @@ Examples:
                                                       ... for people of example.com
   agent http http://192.0.2.7:3000 --url my-app       ... under a name of your choice
 
+Environment:
+  SALLYPORT_AUTHTOKEN (else NGROK_AUTHTOKEN)          instead of the file's authtoken
+  SALLYPORT_CONFIG                                    the configuration file
+
 Exit codes:
   0 ended by a signal after serving    5 endpoint refused (name, provider, rule)
   1 internal error                     6 edge unreachable
