@@ -75,7 +75,7 @@ struct EndpointArgs {
     #[arg(long, value_name = "DOMAIN", value_delimiter = ',', requires = "oauth")]
     oauth_allow_domain: Vec<String>,
     /// The name or URL to serve under, instead of a random name that stays
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", allow_hyphen_values = true)]
     url: Option<String>,
     /// Share the name with other agents of the same authtoken
     #[arg(long, visible_alias = "pooling-enabled")]
