@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::backoff;
 use crate::config::{Config, ConfigError, EndpointConfig};
-use crate::instance::Instance;
+use crate::instance::{Instance, NotKept};
 use crate::link::{Target, Trust};
 use crate::status::{Event, Phase, Status, Trouble};
 use crate::upstream::{Upstream, Watched};
@@ -197,9 +197,20 @@ impl Agent {
 
     /// One try: dial, authenticate, bind everything.
     async fn connect(&mut self) -> Result<Tunnel, Failure> {
-        if let Err(error) = self.instance.next_generation() {
-            // The generation has risen in memory, which is enough for this run.
-            tracing::warn!(%error, "generation not kept");
+        match self.instance.next_generation() {
+            Ok(()) => {}
+            Err(superseded @ NotKept::Superseded) => {
+                let code = Code::GenerationSuperseded;
+                return Err(Failure::permanent(Trouble::new(
+                    code,
+                    superseded.to_string(),
+                )));
+            }
+            // It has risen in memory, which is enough for this run.
+            Err(error @ NotKept::Io(_)) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "generation not kept"
+            ),
         }
         let identity = control::Config {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -367,14 +378,20 @@ pub(crate) fn parse_upstream(endpoint: &EndpointConfig) -> Result<Upstream, Conf
     })
 }
 
-/// The identity of these upstreams; one for this run only where none can be kept.
+/// The identity of these endpoints; one for this run only where none can be kept.
 fn take_instance(config: &Config, endpoints: &[Served], status: &Status) -> Instance {
-    let upstreams: Vec<_> = endpoints
+    let wishes: Vec<_> = endpoints
         .iter()
-        .map(|served| served.watched.upstream().to_string())
+        .map(|served| {
+            let upstream = served.watched.upstream();
+            match &served.config.url {
+                Some(url) => format!("{upstream} {url}"),
+                None => upstream.to_string(),
+            }
+        })
         .collect();
     let taken = match &config.folder {
-        Some(folder) => Instance::take(folder, &upstreams)
+        Some(folder) => Instance::take(folder, &wishes)
             .map_err(|error| format!("in {}: {error}", folder.display())),
         None => Err("without a home folder".to_owned()),
     };
