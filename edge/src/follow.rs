@@ -42,21 +42,34 @@ impl Follow {
     /// # Errors
     /// The store's: an edge that cannot read does not start.
     pub(crate) async fn start(self) -> Result<(), StoreError> {
+        // A store that takes no writes could revoke nobody.
+        self.store.heartbeat(self.edge).await?;
         for shard in [Shard::Shared, Shard::People(0)] {
-            let position = self.store.read_log(shard, Revision(u64::MAX), Duration::ZERO).await?.head;
+            let position = self
+                .store
+                .read_log(shard, Revision(u64::MAX), Duration::ZERO)
+                .await?
+                .head;
             if shard == Shard::Shared {
                 self.read_shared().await?;
             }
             let (sender, receiver) = mpsc::channel(APPLIED_IN_FLIGHT);
-            self.shutdown.spawn(self.clone().acknowledge(shard, receiver));
-            self.shutdown.spawn(self.clone().run(shard, Follower::new(position), sender));
+            self.shutdown
+                .spawn(self.clone().acknowledge(shard, receiver));
+            self.shutdown
+                .spawn(self.clone().run(shard, Follower::new(position), sender));
         }
         Ok(())
     }
 
     async fn run(self, shard: Shard, mut follower: Follower, applied: mpsc::Sender<Applied>) {
         // The position that was read at start counts as applied: the edge is present from here on.
-        let _ = applied.send(Applied { revision: follower.position(), reached: Vec::new() }).await;
+        let _ = applied
+            .send(Applied {
+                revision: follower.position(),
+                reached: Vec::new(),
+            })
+            .await;
         while !self.shutdown.has_begun() {
             let batch = tokio::select! {
                 () = self.shutdown.begun() => return,
@@ -80,13 +93,19 @@ impl Follow {
                         last = entry.revision;
                     }
                     follower.applied(last);
-                    Applied { revision: last, reached }
+                    Applied {
+                        revision: last,
+                        reached,
+                    }
                 }
                 Step::Resync(head) => {
                     tracing::warn!("log entries were missed: everything is read again");
                     let reached = self.resync(shard).await;
                     follower.resynced(head);
-                    Applied { revision: head, reached }
+                    Applied {
+                        revision: head,
+                        reached,
+                    }
                 }
             };
             if applied.send(done).await.is_err() {
@@ -110,12 +129,17 @@ impl Follow {
                 }
             },
             Change::EndpointRemoved { endpoint } => self.routes.remove(*endpoint),
-            Change::AuthtokenRevoked { authtoken } => self.registry.close_authtoken(*authtoken, Code::AuthtokenRevoked),
+            Change::AuthtokenRevoked { authtoken } => self
+                .registry
+                .close_authtoken(*authtoken, Code::AuthtokenRevoked),
             // Keys are read from the store whenever they are used.
             Change::ApiKeyRevoked { .. } => {}
             Change::ProviderChanged { .. } | Change::ProviderRemoved { .. } => {
                 if let Err(error) = self.read_providers().await {
-                    tracing::error!(error = &error as &dyn std::error::Error, "changed provider not read");
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "changed provider not read"
+                    );
                 }
             }
         }
@@ -126,7 +150,10 @@ impl Follow {
             Shard::People(_) => self.live.forget(),
             Shard::Shared => {
                 while let Err(error) = self.read_shared().await {
-                    tracing::error!(error = &error as &dyn std::error::Error, "endpoints and providers not read");
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "endpoints and providers not read"
+                    );
                     tokio::select! {
                         () = self.shutdown.begun() => break,
                         () = tokio::time::sleep(RETRY) => {}
@@ -159,8 +186,16 @@ impl Follow {
             for one in &reached {
                 one.all_cut().await;
             }
-            let cuts = reached.iter().map(|one| (one.receipt, one.connections)).collect();
-            let ack = Acknowledgement { edge: self.edge, shard, applied: revision, cuts };
+            let cuts = reached
+                .iter()
+                .map(|one| (one.receipt, one.connections))
+                .collect();
+            let ack = Acknowledgement {
+                edge: self.edge,
+                shard,
+                applied: revision,
+                cuts,
+            };
             if let Err(error) = self.store.acknowledge(ack).await {
                 tracing::warn!(error = &error as &dyn std::error::Error, "not acknowledged");
             }

@@ -7,6 +7,7 @@ pub(crate) mod providers;
 mod ready;
 mod workers;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::store::embedded::Embedded;
 use crate::store::seal::Sealer;
+use crate::trust::lease::Lease;
 use crate::tunnel::bind::Binder;
 use crate::tunnel::link::Listener;
 use crate::tunnel::listen::Tunnels;
@@ -72,7 +74,10 @@ struct Edge {
 impl Edge {
     async fn build(settings: &Settings) -> Result<Self, StartError> {
         raise_open_files();
-        let Prepared { domain, cluster_key } = settings.prepare()?;
+        let Prepared {
+            domain,
+            cluster_key,
+        } = settings.prepare()?;
         let clock = Clock;
         let shutdown = Shutdown::new();
         let edge_id: EdgeId = secret::new_id(clock.unix_ms());
@@ -80,14 +85,28 @@ impl Edge {
         // The store first: its lock says that no other edge uses this folder.
         let sealer = Sealer::new(cluster_key.derive("store sealing").expose(), None);
         let file = settings.data_dir.join("sallyport.redb");
-        let store = Arc::new(Store::Embedded(Embedded::open(&file, sealer, edge_id).await.map_err(StartError::Store)?));
+        let store = Arc::new(Store::Embedded(
+            Embedded::open(&file, sealer, edge_id)
+                .await
+                .map_err(StartError::Store)?,
+        ));
 
-        let bound = Bound::new(settings.listen, settings.workers)
-            .map_err(|source| StartError::Listen { address: settings.listen, source })?;
-        let site = Site { domain, port: settings.public_port.unwrap_or_else(|| bound.address.port()) };
+        let bound =
+            Bound::new(settings.listen, settings.workers).map_err(|source| StartError::Listen {
+                address: settings.listen,
+                source,
+            })?;
+        let site = Site {
+            domain,
+            port: settings.public_port.unwrap_or_else(|| bound.address.port()),
+        };
         let link_name = site.host(ReservedHost::Connect.label());
         let link_ca = LinkCa::new(cluster_key.derive("link CA").expose())?;
-        let (web, ca_file, files) = web_certificates(settings, &site)?;
+        let WebCertificates {
+            web,
+            ca_file,
+            files,
+        } = web_certificates(settings, &site)?;
         let resolver = Arc::new(Resolver::new(&link_name, link_ca.issue(&link_name)?, web));
         let acceptor = TlsAcceptor::from(tcp_config(Arc::clone(&resolver), &[b"h2", b"http/1.1"])?);
         let quic = quic_config(resolver, &[proto::version::ALPN_AGENT])?;
@@ -114,8 +133,7 @@ impl Edge {
             cluster_key: cluster_key.clone(),
             previous_cluster_key: None,
             clock,
-            // The store is in this process: memory is never behind it.
-            fresh: Arc::new(|| true),
+            fresh: fresh(Lease::Always, clock),
         });
         let admin = Admin::new(AdminParts {
             store: Arc::clone(&store),
@@ -146,7 +164,8 @@ impl Edge {
         .map_err(StartError::Store)?;
         let tunnels = Tunnels {
             listener: Arc::new(
-                Listener::new(bound.udp.try_clone().map_err(StartError::Io)?, quic).map_err(StartError::Io)?,
+                Listener::new(bound.udp.try_clone().map_err(StartError::Io)?, quic)
+                    .map_err(StartError::Io)?,
             ),
             registry: Arc::clone(&registry),
             store: Arc::clone(&store),
@@ -155,6 +174,7 @@ impl Edge {
             edge: edge_id,
             clock,
             shutdown: shutdown.clone(),
+            deciding: Arc::default(),
         };
         let ready = ready::Ready::new(&site, bound.address, &settings.data_dir, ca_file);
         let ingress = Arc::new(Ingress {
@@ -198,12 +218,23 @@ impl Edge {
     async fn serve(self) -> Result<(), StartError> {
         let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Io)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Io)?;
-        let socket = doors::operator_socket(&self.settings.data_dir, self.admin.socket(), &self.shutdown).await?;
-        let workers = Workers::start(self.bound.tcp, &self.ingress, &self.acceptor, &self.admission)
-            .map_err(StartError::Io)?;
+        let socket =
+            doors::operator_socket(&self.settings.data_dir, self.admin.socket(), &self.shutdown)
+                .await?;
+        let workers = Workers::start(
+            self.bound.tcp,
+            &self.ingress,
+            &self.acceptor,
+            &self.admission,
+        )
+        .map_err(StartError::Io)?;
         let tunnels = self.tunnels.clone();
         self.shutdown.spawn(self.tunnels.run());
-        self.shutdown.spawn(activity::run(Arc::clone(&self.live), Arc::clone(&self.store), self.shutdown.clone()));
+        self.shutdown.spawn(activity::run(
+            Arc::clone(&self.live),
+            Arc::clone(&self.store),
+            self.shutdown.clone(),
+        ));
         self.shutdown.spawn(housekeeping(
             Arc::clone(&self.live),
             Arc::clone(&self.store),
@@ -211,9 +242,13 @@ impl Edge {
             self.shutdown.clone(),
         ));
         if let Some(files) = self.files {
-            self.shutdown.spawn(until_shutdown(self.shutdown.clone(), files.follow()));
+            self.shutdown
+                .spawn(until_shutdown(self.shutdown.clone(), files.follow()));
         }
-        self.shutdown.spawn(until_shutdown(self.shutdown.clone(), geoip_reload(self.geoip)));
+        self.shutdown.spawn(until_shutdown(
+            self.shutdown.clone(),
+            geoip_reload(self.geoip),
+        ));
 
         tokio::select! {
             _ = terminate.recv() => {}
@@ -242,6 +277,13 @@ impl Edge {
     }
 }
 
+/// Whether memory may be believed, asked at every admission. With the embedded engine it always may:
+/// the store is in this process.
+fn fresh(lease: Lease, clock: Clock) -> Arc<dyn Fn() -> bool + Send + Sync> {
+    let started = clock.monotonic();
+    Arc::new(move || lease.is_fresh(clock.monotonic().duration_since(started)))
+}
+
 /// Removes what has expired, a little at a time.
 async fn housekeeping(live: Arc<Live>, store: Arc<Store>, clock: Clock, shutdown: Shutdown) {
     let mut ticks = tokio::time::interval(SWEEP_EVERY);
@@ -251,11 +293,19 @@ async fn housekeeping(live: Arc<Live>, store: Arc<Store>, clock: Clock, shutdown
             _ = ticks.tick() => {}
         }
         let now = clock.now();
-        live.sweep(now.saturating_sub(jiff::SignedDuration::try_from(ENTRY_IDLE).unwrap_or(jiff::SignedDuration::ZERO)).unwrap_or(now));
+        live.sweep(
+            now.saturating_sub(
+                jiff::SignedDuration::try_from(ENTRY_IDLE).unwrap_or(jiff::SignedDuration::ZERO),
+            )
+            .unwrap_or(now),
+        );
         match store.sweep(now).await {
             Ok(0) => {}
             Ok(rows) => tracing::debug!(rows, "expired rows removed"),
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "expired rows not removed"),
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "expired rows not removed"
+            ),
         }
     }
 }
@@ -280,30 +330,54 @@ async fn until_shutdown(shutdown: Shutdown, task: impl Future<Output = ()>) {
     }
 }
 
-fn web_certificates(
-    settings: &Settings,
-    site: &Site,
-) -> Result<(Web, Option<std::path::PathBuf>, Option<Arc<FileCert>>), StartError> {
-    match &settings.certificate {
-        Some(files) => {
-            let cert = Arc::new(FileCert::open(&files.cert, &files.key)?);
-            for host in [ReservedHost::Auth, ReservedHost::Api, ReservedHost::Dashboard] {
-                let name = site.host(host.label());
-                if !cert.covers(&name) {
-                    return Err(StartError::NotCovered { file: files.cert.clone(), name });
-                }
+/// Where web certificates come from.
+struct WebCertificates {
+    web: Web,
+    /// The development CA's certificate, for browsers to trust.
+    ca_file: Option<PathBuf>,
+    /// Files to look after.
+    files: Option<Arc<FileCert>>,
+}
+
+fn web_certificates(settings: &Settings, site: &Site) -> Result<WebCertificates, StartError> {
+    if let Some(files) = &settings.certificate {
+        let cert = Arc::new(FileCert::open(&files.cert, &files.key)?);
+        for host in [
+            ReservedHost::Auth,
+            ReservedHost::Api,
+            ReservedHost::Dashboard,
+        ] {
+            let name = site.host(host.label());
+            if !cert.covers(&name) {
+                return Err(StartError::NotCovered {
+                    file: files.cert.clone(),
+                    name,
+                });
             }
-            Ok((Web::Files(Arc::clone(&cert)), None, Some(cert)))
         }
-        None => {
-            let ca = Arc::new(DevCa::open(&settings.data_dir, &site.domain)?);
-            let file = ca.certificate_file().to_owned();
-            Ok((Web::Dev(ca), Some(file), None))
-        }
+        Ok(WebCertificates {
+            web: Web::Files(Arc::clone(&cert)),
+            ca_file: None,
+            files: Some(cert),
+        })
+    } else {
+        let ca = Arc::new(DevCa::open(&settings.data_dir, &site.domain)?);
+        let file = ca.certificate_file().to_owned();
+        Ok(WebCertificates {
+            web: Web::Dev(ca),
+            ca_file: Some(file),
+            files: None,
+        })
     }
 }
 
-fn binder(settings: &Settings, store: &Arc<Store>, site: &Site, clock: Clock, cluster_key: &ClusterKey) -> Binder {
+fn binder(
+    settings: &Settings,
+    store: &Arc<Store>,
+    site: &Site,
+    clock: Clock,
+    cluster_key: &ClusterKey,
+) -> Binder {
     Binder {
         store: Arc::clone(store),
         site: site.clone(),
@@ -339,7 +413,11 @@ fn advertised(settings: &Settings, site: &Site, bound: std::net::SocketAddr) -> 
         // Names under `.localhost` do not resolve everywhere.
         vec![bound.to_string()]
     } else {
-        vec![format!("{}:{}", site.host(ReservedHost::Connect.label()), site.port)]
+        vec![format!(
+            "{}:{}",
+            site.host(ReservedHost::Connect.label()),
+            site.port
+        )]
     }
 }
 
@@ -361,5 +439,5 @@ const DRAIN: Duration = Duration::from_secs(10);
 const HALT: Duration = Duration::from_secs(2);
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 /// How long an entry of the live table stays without being held.
-const ENTRY_IDLE: Duration = Duration::from_secs(600);
-const GEOIP_RELOAD: Duration = Duration::from_secs(3600);
+const ENTRY_IDLE: Duration = Duration::from_mins(10);
+const GEOIP_RELOAD: Duration = Duration::from_hours(1);

@@ -20,6 +20,10 @@ use crate::model::session::{Browser, CutReason, Session, SessionSeen};
 use crate::model::user::{Claims, User};
 
 pub(crate) mod embedded;
+pub(crate) mod records;
+pub(crate) mod seal;
+#[cfg(test)]
+mod suite;
 
 /// One of the engines.
 #[derive(Debug)]
@@ -58,6 +62,10 @@ pub(crate) struct NewSession {
 }
 
 /// What the store holds of a session.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "taken apart where it is received"
+)]
 #[derive(Clone, Debug)]
 pub(crate) enum Loaded {
     /// Neither record nor tombstone: counts as revoked.
@@ -136,6 +144,10 @@ pub(crate) enum OnceKind {
 }
 
 /// The outcome of claiming a host.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "taken apart where it is received"
+)]
 #[derive(Clone, Debug)]
 pub(crate) enum Claimed {
     /// Held by this authtoken, now with the given upstream and access.
@@ -186,7 +198,8 @@ pub(crate) enum StoreError {
     #[error("the store cannot read {what} with this cluster key")]
     Unreadable { what: &'static str },
     /// `create_session`: something that covers the person was revoked since the login began.
-    #[error("revoked while the login was under way")]
+    /// `claim_endpoint`: the authtoken was revoked.
+    #[error("revoked meanwhile")]
     RevokedMeanwhile,
 }
 
@@ -310,6 +323,7 @@ impl Store {
     }
 
     /// True the first time only, until `until` passes. An error means that it is not known: refuse.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for SAML and logout tokens"))]
     pub(crate) async fn seen_once(
         &self,
         key: [u8; 32],
@@ -332,6 +346,13 @@ impl Store {
     pub(crate) async fn endpoint(&self, id: EndpointId) -> Result<Option<Endpoint>, StoreError> {
         match self {
             Self::Embedded(engine) => engine.endpoint(id).await,
+        }
+    }
+
+    /// The endpoint of a host in canonical form.
+    pub(crate) async fn endpoint_at(&self, host: String) -> Result<Option<Endpoint>, StoreError> {
+        match self {
+            Self::Embedded(engine) => engine.endpoint_at(host).await,
         }
     }
 

@@ -3,3 +3,4 @@
 
 pub(crate) mod follow;
 pub(crate) mod lease;
+pub(crate) mod merge;

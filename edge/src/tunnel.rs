@@ -4,7 +4,9 @@
 //! `registry` knows who serves which endpoint; `agent` drives the control protocol; `listen` accepts.
 //! No HTTP, no sessions, no cookies.
 
+pub(crate) mod agent;
 pub(crate) mod bind;
 pub(crate) mod link;
+pub(crate) mod listen;
 pub(crate) mod registry;
 pub(crate) mod stream;

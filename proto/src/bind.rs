@@ -1,27 +1,137 @@
-//! Bind stub.
+//! What an agent asks for when it binds: a name, an upstream, and options as its flags state them.
+//! Only sizes are judged here; what the words mean is the edge's to decide.
+
+use alloc::format;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
 use crate::code::Code;
-use alloc::{string::String, vec::Vec};
-#[derive(Debug, Clone)]
-#[allow(missing_docs)]
+use crate::limits;
+
+/// An agent's wish to serve one endpoint.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct BindRequest {
+    /// Numbers the request on its link; the answer carries it. Not reused while an answer is due.
     pub request: u32,
+    /// The chosen name, host or URL; without one the edge chooses a name that stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// Rises with each run and each link of one instance: the higher takes the name over at once.
     pub generation: u64,
+    /// The upstream as text, for people to read; a random name follows from it.
     pub upstream: String,
+    /// Whether other instances of the authtoken may serve the endpoint beside this one.
+    #[serde(default)]
     pub pooling: bool,
+    /// The login in front of the endpoint; without one it is open to all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login: Option<LoginOptions>,
 }
-#[derive(Debug, Clone)]
-#[allow(missing_docs)]
+
+/// The login that an agent wants in front of its endpoint.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct LoginOptions {
+    /// An identity provider by the name that the operator gave it.
     pub provider: String,
+    /// Who may sign in, by whole e-mail address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow_emails: Vec<String>,
+    /// Who may sign in, by whole domain of the e-mail address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow_domains: Vec<String>,
 }
-#[derive(Debug, Clone)]
-#[allow(missing_docs)]
+
+/// Something that the agent should tell whoever started it, though the bind went well.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Notice {
+    /// Which notice it is.
     pub code: Code,
+    /// One sentence: what.
     pub message: String,
+    /// One sentence: what to do.
     pub next_step: String,
+}
+
+impl BindRequest {
+    /// Checks sizes and characters against [`limits`]. A request that passes fits a frame.
+    ///
+    /// # Errors
+    /// The code to refuse it with, and what exactly is wrong.
+    pub fn check(&self) -> Result<(), (Code, String)> {
+        if let Some(url) = &self.url
+            && (url.is_empty() || !limits::is_text(url, limits::URL_BYTES_MAX))
+        {
+            return Err(refusal(
+                Code::UrlNotServed,
+                "the URL",
+                limits::URL_BYTES_MAX,
+            ));
+        }
+        if self.upstream.is_empty() || !limits::is_text(&self.upstream, limits::UPSTREAM_BYTES_MAX)
+        {
+            let max = limits::UPSTREAM_BYTES_MAX;
+            return Err(refusal(Code::UpstreamInvalid, "the upstream", max));
+        }
+        self.login.as_ref().map_or(Ok(()), LoginOptions::check)
+    }
+}
+
+impl LoginOptions {
+    fn check(&self) -> Result<(), (Code, String)> {
+        let max = limits::PROVIDER_BYTES_MAX;
+        if self.provider.is_empty() || !limits::is_text(&self.provider, max) {
+            return Err(refusal(Code::UnknownProvider, "the provider's name", max));
+        }
+        let mut bytes = 0;
+        for list in [&self.allow_emails, &self.allow_domains] {
+            if list.len() > limits::ALLOW_ENTRIES_MAX {
+                let max = limits::ALLOW_ENTRIES_MAX;
+                let message = format!(
+                    "an allow list may have {max} entries, this one has {}",
+                    list.len()
+                );
+                return Err((Code::AllowRuleInvalid, message));
+            }
+            for entry in list {
+                if !is_allow_entry(entry) {
+                    return Err((Code::AllowRuleInvalid, unusable_entry(entry)));
+                }
+                bytes += entry.len();
+            }
+        }
+        if bytes > limits::ALLOW_BYTES_MAX {
+            let message = format!(
+                "the allow lists have {bytes} bytes, more than {}",
+                limits::ALLOW_BYTES_MAX
+            );
+            return Err((Code::AllowRuleInvalid, message));
+        }
+        Ok(())
+    }
+}
+
+fn is_allow_entry(entry: &str) -> bool {
+    (1..=limits::ALLOW_ENTRY_BYTES_MAX).contains(&entry.len())
+        && !entry.chars().any(|character| {
+            character.is_control() || character.is_whitespace() || "\"\\".contains(character)
+        })
+}
+
+fn unusable_entry(entry: &str) -> String {
+    format!(
+        "{:?} is not usable in an allow list",
+        limits::clip(entry, 80)
+    )
+}
+
+fn refusal(code: Code, what: &str, bytes_max: usize) -> (Code, String) {
+    let message = [
+        what,
+        " must be 1 to ",
+        &bytes_max.to_string(),
+        " bytes without control characters",
+    ];
+    (code, message.concat())
 }

@@ -104,6 +104,7 @@ codes! {
     2022 AllowRuleInvalid "allow_rule_invalid" 400 Agent "An allow rule is not usable." "Give whole e-mail addresses and whole domains.";
     2023 InteractiveNotProven "interactive_not_proven" 403 Peer "The identity provider did not ask you to sign in anew." "Sign out at the identity provider and sign in again.";
     2024 UserBlocked "user_blocked" 403 Policy "You are blocked." "Ask whoever shared the address.";
+    2025 TooManyLogins "too_many_logins" 429 Client "Too many logins were begun from this address." "Wait a minute and try again.";
     2101 OperatorRequired "operator_required" 401 Client "This page is for operators of the edge." "Get a sign-in link with: edge operator link";
     2102 OperatorLinkSpent "operator_link_spent" 403 Client "This sign-in link was used or has expired." "Get a new one with: edge operator link";
     2103 ApiKeyMissing "api_key_missing" 401 Client "The request carries no API key." "Send Authorization: Bearer <API key>; create one with: edge api-key create";
@@ -160,6 +161,31 @@ impl Code {
             .iter()
             .copied()
             .find(|code| code.number() == number)
+    }
+
+    /// Whether trying again with the same words cannot help: an agent that gets this code ends, or
+    /// drops the endpoint, and never comes back by itself. The one list of such codes.
+    pub const fn is_permanent(self) -> bool {
+        matches!(
+            self,
+            Self::UnknownProvider
+                | Self::AllowRuleInvalid
+                | Self::NameTaken
+                | Self::NameReserved
+                | Self::NameInvalid
+                | Self::UrlNotServed
+                | Self::GenerationSuperseded
+                | Self::AuthtokenMissing
+                | Self::AuthtokenMalformed
+                | Self::AuthtokenUnknown
+                | Self::AuthtokenRevoked
+                | Self::AuthtokenIsApiKey
+                | Self::VersionUnsupported
+                | Self::TooManyEndpoints
+                | Self::EdgeUntrusted
+                | Self::UpstreamInvalid
+                | Self::ConfigInvalid
+        )
     }
 
     /// Parses the text form, `SP_1001`.

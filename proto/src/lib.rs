@@ -15,10 +15,19 @@
 #![warn(missing_docs)]
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
+pub mod authtoken;
 pub mod bind;
 pub mod code;
+pub mod codec;
+pub mod control;
+pub mod frame;
 pub mod head;
 pub mod id;
 pub mod limits;
 pub mod version;
+
+#[cfg(test)]
+mod tests;

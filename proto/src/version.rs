@@ -6,6 +6,12 @@ pub const ALPN_AGENT: &[u8] = b"sallyport/1";
 pub const PROTOCOL_MIN: u32 = 1;
 /// The newest version that this crate speaks. Version 1: the first.
 pub const PROTOCOL_MAX: u32 = 1;
+/// What this crate can do beyond its protocol version, as told in hello and welcome. Nothing yet.
+pub const FEATURES: &[&str] = &[];
+/// The version of a data stream's head, its first byte.
+pub const HEAD_VERSION: u8 = 1;
+/// The common name of the CA that signs the edges' link certificates. An authtoken pins its key.
+pub const LINK_CA_COMMON_NAME: &str = "Sallyport link CA";
 
 /// The version that both sides speak, if there is one: the newest in common.
 pub const fn agree(peer_min: u32, peer_max: u32) -> Option<u32> {

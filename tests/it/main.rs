@@ -1,1 +1,45 @@
-//! it
+//! The product's promises, each seen from outside.
+//!
+//! - `forward`: bytes go both ways as they are, with back-pressure, upgrades and errors that explain.
+//! - `restart`: names come back, sessions survive, what was revoked stays revoked.
+//! - `agent_cli`, `edge_cli`: every failure is one sentence with its next step and an exit code.
+//! - `login`: who gets in, who does not, and what the app is told.
+//! - `providers`: the same login at providers that nobody here wrote.
+//! - `browser`: two real browsers, from signing in to being thrown out.
+//! - `revoke`: what a revocation cuts, by scope and by protocol, and its receipt.
+//! - `rounds`: a thousand revocations against traffic, judged at both ends.
+//! - `faults`: what cannot be made durable was not revoked.
+//! - `hostile`: attacks on other proxies, by the ids of the list that they come from.
+//! - `api`: ngrok's shapes, exactly; paging; errors.
+//! - `dashboard`: what operators see, and who else does not.
+//! - `unauthorized`: every admin route without a right to it.
+//! - `secrets`: nothing secret in anything that was written down.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test fails by panicking"
+)]
+#![allow(
+    clippy::print_stderr,
+    reason = "what a test says goes to its captured standard error"
+)]
+#![allow(clippy::large_futures, reason = "a test's future lives once")]
+
+mod agent_cli;
+mod api;
+mod browser;
+mod dashboard;
+mod edge_cli;
+mod faults;
+mod forward;
+mod hostile;
+mod login;
+mod providers;
+mod restart;
+mod revoke;
+mod rounds;
+mod secrets;
+mod unauthorized;

@@ -75,30 +75,14 @@ pub(crate) struct Place {
     pub(crate) network: Option<String>,
 }
 
-/// What an edge knows of a session. It only moves forward: `Loading → Active → Revoked`.
+/// What an edge knows of a session. It only moves forward, `Loading → Active → Revoked`: see
+/// `trust::merge`.
 #[derive(Clone, Debug)]
 pub(crate) enum SessionState {
     /// Announced, not read yet. Changes that arrive meanwhile are merged, so none is lost.
     Loading,
     Active(Arc<Session>),
     Revoked(CutReason),
-}
-
-impl SessionState {
-    /// Merges what was learnt: forward only, so replays and late loads do no harm.
-    pub(crate) fn merge(&mut self, learnt: Self) -> bool {
-        let forward = match (&*self, &learnt) {
-            (Self::Loading, Self::Active(_) | Self::Revoked(_))
-            | (Self::Active(_), Self::Revoked(_)) => true,
-            (Self::Loading | Self::Active(_) | Self::Revoked(_), Self::Loading)
-            | (Self::Active(_), Self::Active(_))
-            | (Self::Revoked(_), Self::Active(_) | Self::Revoked(_)) => false,
-        };
-        if forward {
-            *self = learnt;
-        }
-        forward
-    }
 }
 
 /// Why a right ended, and with it the bytes in flight.
@@ -139,22 +123,5 @@ impl CutReason {
             Self::LeaseLost => "lease_lost",
             Self::Shutdown => "shutdown",
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Session state only moves forward, whatever arrives in whatever order.
-    #[test]
-    fn merge_is_forward_only() {
-        let revoked = || SessionState::Revoked(CutReason::Revoked);
-        let mut state = SessionState::Loading;
-        assert!(!state.merge(SessionState::Loading));
-        assert!(state.merge(revoked()));
-        assert!(!state.merge(SessionState::Loading));
-        assert!(!state.merge(SessionState::Revoked(CutReason::Expired)));
-        assert!(matches!(state, SessionState::Revoked(CutReason::Revoked)));
     }
 }

@@ -29,7 +29,10 @@ impl Bound {
     fn once(wanted: SocketAddr, workers: usize) -> io::Result<Self> {
         // Without address reuse this fails when another process listens there: with it, two edges
         // would silently share the port.
-        let address = socket(wanted, Type::STREAM, false)?.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let address = socket(wanted, Type::STREAM, false)?
+            .local_addr()?
+            .as_socket()
+            .ok_or(io::ErrorKind::AddrNotAvailable)?;
         let mut tcp = Vec::with_capacity(workers);
         for _ in 0..workers.max(1) {
             let listener = socket(address, Type::STREAM, true)?;
@@ -37,9 +40,10 @@ impl Bound {
             tcp.push(listener.into());
         }
         let udp = socket(address, Type::DGRAM, false)?;
-        for (what, outcome) in
-            [("receive", udp.set_recv_buffer_size(UDP_BUFFER)), ("send", udp.set_send_buffer_size(UDP_BUFFER))]
-        {
+        for (what, outcome) in [
+            ("receive", udp.set_recv_buffer_size(UDP_BUFFER)),
+            ("send", udp.set_send_buffer_size(UDP_BUFFER)),
+        ] {
             if let Err(error) = outcome {
                 tracing::warn!(%error, what, "UDP buffer not raised");
             }
@@ -52,12 +56,20 @@ impl Bound {
                 "the system limits UDP buffers: raise net.core.rmem_max and net.core.wmem_max for faster links"
             );
         }
-        Ok(Self { address, tcp, udp: udp.into() })
+        Ok(Self {
+            address,
+            tcp,
+            udp: udp.into(),
+        })
     }
 }
 
 fn socket(address: SocketAddr, kind: Type, shared: bool) -> io::Result<Socket> {
-    let protocol = if kind == Type::STREAM { Protocol::TCP } else { Protocol::UDP };
+    let protocol = if kind == Type::STREAM {
+        Protocol::TCP
+    } else {
+        Protocol::UDP
+    };
     let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     if kind == Type::STREAM {
         // A restart must not wait for old connections to time out.
@@ -87,6 +99,9 @@ mod tests {
         assert_eq!(first.tcp.len(), 2);
         assert_eq!(first.udp.local_addr().unwrap(), first.address);
         let second = Bound::new(first.address, 2);
-        assert_eq!(second.err().map(|error| error.kind()), Some(io::ErrorKind::AddrInUse));
+        assert_eq!(
+            second.err().map(|error| error.kind()),
+            Some(io::ErrorKind::AddrInUse)
+        );
     }
 }

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +11,10 @@ use axum::middleware::map_request;
 use proto::id::RequestId;
 
 use crate::admin::{Client, Operation, socket};
-use crate::model::endpoint::Endpoint;
 use crate::route::table::Table;
 use crate::server::StartError;
 use crate::shutdown::Shutdown;
+use crate::tunnel::listen::Settled;
 
 /// Tells the admin doors what ingress knows of a request.
 pub(super) fn wired(door: Router) -> Router {
@@ -44,15 +43,13 @@ pub(super) fn settled(routes: Arc<Table>) -> Settled {
     })
 }
 
-pub(crate) type Settled = Arc<dyn Fn(Endpoint) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
-
 /// Opens the operator's socket and serves it until shutdown.
 pub(super) async fn operator_socket(
     data_dir: &Path,
     router: Router,
     shutdown: &Shutdown,
 ) -> Result<socket::Listening, StartError> {
-    let listening = socket::listen(data_dir).await?;
+    let listening = socket::listen(data_dir).await.map_err(StartError::Socket)?;
     shutdown.spawn(listening.serve(router, shutdown.clone()));
     Ok(listening)
 }

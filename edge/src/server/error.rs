@@ -8,6 +8,7 @@ use crate::cert::CertError;
 use crate::config::ConfigError;
 use crate::idp::IdpError;
 use crate::store::StoreError;
+use crate::telemetry::TelemetryError;
 
 /// Why an edge does not start.
 #[derive(Debug, thiserror::Error)]
@@ -30,11 +31,28 @@ pub(crate) enum StartError {
     Idp(#[from] IdpError),
     #[error("the operator's socket cannot be opened")]
     Socket(#[source] io::Error),
+    #[error(transparent)]
+    Log(#[from] TelemetryError),
     #[error("the system refused")]
     Io(#[source] io::Error),
 }
 
 impl StartError {
+    /// The class of a failure, for scripts.
+    pub(crate) const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Log(_) => 2,
+            Self::Config(_) => 3,
+            Self::Store(_)
+            | Self::Listen { .. }
+            | Self::Cert(_)
+            | Self::NotCovered { .. }
+            | Self::Idp(_)
+            | Self::Socket(_)
+            | Self::Io(_) => 1,
+        }
+    }
+
     /// The sentence that says what to do.
     pub(crate) fn next_step(&self) -> &'static str {
         match self {
@@ -49,6 +67,7 @@ impl StartError {
                 "the certificate must cover auth., api., dashboard. and the endpoints' names: a wildcard for the domain does"
             }
             Self::Socket(_) => "stop the other edge on this data folder",
+            Self::Log(_) => "write it as in: --log info,edge=debug",
             Self::Idp(_) | Self::Io(_) => "see the cause above",
         }
     }

@@ -18,7 +18,11 @@ pub(crate) fn replace_all(providers: &Providers, http: &Http, records: Vec<Provi
         match settings_of(record).and_then(|settings| IdentityProvider::new(settings, http)) {
             Ok(provider) => providers.replace(provider),
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, provider = name, "provider cannot be used");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    provider = name,
+                    "provider cannot be used"
+                );
                 providers.remove(&name);
             }
         }
@@ -34,7 +38,11 @@ pub(crate) fn verifier(http: Http) -> VerifyProvider {
 }
 
 async fn verify(wanted: ProviderWanted, http: &Http) -> Result<ProviderFound, String> {
-    let kind = if wanted.issuer.is_some() && Preset::find(&wanted.name).is_err() { "oidc" } else { wanted.name.as_str() };
+    let kind = if wanted.issuer.is_some() && Preset::find(&wanted.name).is_err() {
+        "oidc"
+    } else {
+        wanted.name.as_str()
+    };
     let sentence = |error: IdpError| {
         let mut text = error.to_string();
         let mut source = std::error::Error::source(&error);
@@ -54,8 +62,13 @@ async fn verify(wanted: ProviderWanted, http: &Http) -> Result<ProviderFound, St
         wanted.scopes,
     )
     .map_err(sentence)?;
-    let provider = IdentityProvider::discover(settings, http).await.map_err(sentence)?;
-    Ok(ProviderFound { kind: kind.to_owned(), issuer: provider.settings().issuer.clone() })
+    let provider = IdentityProvider::discover(settings, http)
+        .await
+        .map_err(sentence)?;
+    Ok(ProviderFound {
+        kind: kind.to_owned(),
+        issuer: provider.settings().issuer.clone(),
+    })
 }
 
 /// Whether anybody can get an account at a provider, so that an endpoint without an allow rule lets

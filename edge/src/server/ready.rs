@@ -18,7 +18,12 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    pub(super) fn new(site: &Site, listen: SocketAddr, data_dir: &Path, ca_file: Option<PathBuf>) -> Self {
+    pub(super) fn new(
+        site: &Site,
+        listen: SocketAddr,
+        data_dir: &Path,
+        ca_file: Option<PathBuf>,
+    ) -> Self {
         Self {
             domain: site.domain.clone(),
             listen,
@@ -32,7 +37,10 @@ impl Ready {
 }
 
 /// Says it on standard output, once.
-#[expect(clippy::print_stdout, reason = "what `edge serve` prints is its interface")]
+#[expect(
+    clippy::print_stdout,
+    reason = "what `edge serve` prints is its interface"
+)]
 pub(super) fn announce(ready: &Ready, json: bool) {
     if json {
         let line = serde_json::json!({
@@ -49,18 +57,29 @@ pub(super) fn announce(ready: &Ready, json: bool) {
         println!("{line}");
         return;
     }
-    println!("Sallyport edge is ready for *.{} on {}", ready.domain, ready.listen);
+    println!(
+        "Sallyport edge is ready for *.{} on {}",
+        ready.domain, ready.listen
+    );
     println!("Data folder: {}", ready.data_dir.display());
     if let Some(ca_file) = &ready.ca_file {
-        println!("Development CA: {} (let your browser trust it, or accept its warning)", ca_file.display());
+        println!(
+            "Development CA: {} (let your browser trust it, or accept its warning)",
+            ca_file.display()
+        );
     }
     let at = format!("--data-dir {}", ready.data_dir.display());
     println!();
     println!("Next, in another terminal:");
     println!("  1. edge provider add google --client-id … --client-secret-file … {at}");
-    println!("     (redirect URI to register there: {}/callback/google)", ready.auth_url);
+    println!(
+        "     (redirect URI to register there: {}/callback/google)",
+        ready.auth_url
+    );
     println!("  2. edge authtoken create {at}");
-    println!("     then, where your app runs: agent config add-authtoken …; agent 8080 --oauth=google");
+    println!(
+        "     then, where your app runs: agent config add-authtoken …; agent 8080 --oauth=google"
+    );
     println!("  3. edge operator link {at}");
     println!("     (a one-time sign-in link to {})", ready.dashboard_url);
 }

@@ -30,21 +30,33 @@ impl Workers {
         let halt = CancellationToken::new();
         let mut threads = Vec::with_capacity(listeners.len());
         for (number, listener) in listeners.into_iter().enumerate() {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let (ingress, acceptor, admission, halt) =
-                (Arc::clone(ingress), acceptor.clone(), Arc::clone(admission), halt.clone());
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            let (ingress, acceptor, admission, halt) = (
+                Arc::clone(ingress),
+                acceptor.clone(),
+                Arc::clone(admission),
+                halt.clone(),
+            );
             let work = move || {
                 runtime.block_on(async {
                     match tokio::net::TcpListener::from_std(listener) {
                         Ok(listener) => serve(listener, ingress, acceptor, admission).await,
-                        Err(error) => tracing::error!(%error, worker = number, "worker has no listener"),
+                        Err(error) => {
+                            tracing::error!(%error, worker = number, "worker has no listener");
+                        }
                     }
                     // Connections drain on this runtime: it lives until they have, or may not longer.
                     halt.cancelled().await;
                 });
                 runtime.shutdown_background();
             };
-            threads.push(std::thread::Builder::new().name(format!("worker-{number}")).spawn(work)?);
+            threads.push(
+                std::thread::Builder::new()
+                    .name(format!("worker-{number}"))
+                    .spawn(work)?,
+            );
         }
         Ok(Self { threads, halt })
     }
@@ -69,7 +81,13 @@ async fn serve(
     let shutdown = ingress.shutdown.clone();
     let tasks = shutdown.clone();
     let serve_one = move |stream, peer, place| {
-        tasks.spawn(http::serve(Arc::clone(&ingress), acceptor.clone(), stream, peer, place));
+        tasks.spawn(http::serve(
+            Arc::clone(&ingress),
+            acceptor.clone(),
+            stream,
+            peer,
+            place,
+        ));
     };
     listener::accept(listener, admission, shutdown, serve_one).await;
 }

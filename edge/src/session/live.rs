@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use crate::model::change::{Change, LogEntry, Revision, Scope};
 use crate::model::session::{CutReason, Session, SessionState};
 use crate::store::{Loaded, Store, StoreError};
+use crate::trust::merge;
 
 /// Sessions by id.
 #[derive(Debug)]
@@ -110,6 +111,11 @@ impl Live {
                     Err(occupied) => (occupied.current, false),
                 },
             };
+            // The end is final, so it is told without a subscription: a flood with a dead cookie
+            // must not look like exchanges that are still to be cut.
+            if let Known::State(SessionState::Revoked(reason)) = &*entry.state.borrow() {
+                return Err(Refused::Ended(*reason));
+            }
             let watcher = Watcher {
                 state: entry.state.subscribe(),
                 entry: Arc::clone(entry),
@@ -221,7 +227,7 @@ impl Entry {
     /// Merges forward only; true when the state moved.
     fn learn(&self, learnt: SessionState) -> bool {
         self.state.send_if_modified(|known| match known {
-            Known::State(state) => state.merge(learnt),
+            Known::State(state) => merge::merge(state, learnt),
             Known::Failed(_) | Known::Swept => false,
         })
     }
@@ -253,9 +259,9 @@ impl Entry {
                 session,
                 last_active,
             } => {
-                let marked = marks.iter().find(|(scope, revision, _)| {
-                    covers(scope, &session) && session.revision <= *revision
-                });
+                let marked = marks
+                    .iter()
+                    .find(|(scope, revision, _)| merge::ends_record(&session, scope, *revision));
                 self.last_active_ms
                     .fetch_max(last_active.as_millisecond(), Ordering::Relaxed);
                 self.flushed_ms
@@ -316,6 +322,7 @@ impl Watcher {
     }
 
     /// Why the session has ended already, if it has.
+    #[cfg(test)]
     pub(crate) fn has_ended(&self) -> Option<CutReason> {
         ended(&self.state.borrow())
     }
@@ -341,17 +348,9 @@ impl Reached {
             let Known::State(state) = known else {
                 return false;
             };
-            let covered = match &*state {
-                // Only a session's own tombstone covers what is not known yet; marks are compared
-                // with the record when it comes.
-                SessionState::Loading => matches!(scope, Scope::Session(_)),
-                SessionState::Active(session) => {
-                    covers(scope, session) && session.revision <= revision
-                }
-                SessionState::Revoked(_) => false,
-            };
             open = entry.state.receiver_count() as u64;
-            covered && state.merge(SessionState::Revoked(reason))
+            merge::ends(state, scope, revision)
+                && merge::merge(state, SessionState::Revoked(reason))
         });
         if flipped {
             self.connections += open;
@@ -390,16 +389,6 @@ async fn load(store: Arc<Store>, entry: Arc<Entry>, id: SessionId) {
     }
 }
 
-fn covers(scope: &Scope, session: &Session) -> bool {
-    match scope {
-        Scope::Session(id) => session.id == *id,
-        Scope::User(id) => session.user == *id,
-        Scope::Endpoint(id) => session.endpoint == *id,
-        Scope::Provider(name) => session.provider == *name,
-        Scope::All => true,
-    }
-}
-
 fn ended(known: &Known) -> Option<CutReason> {
     match known {
         Known::State(SessionState::Revoked(reason)) => Some(*reason),
@@ -412,3 +401,6 @@ fn ended(known: &Known) -> Option<CutReason> {
 const SUBSCRIBE_TRIES: usize = 8;
 /// Marks that may arrive during one read of a record (well under a millisecond, at most seconds).
 const MARKS_WHILE_LOADING_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests;

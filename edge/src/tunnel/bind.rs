@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use proto::bind::{BindRequest, LoginOptions, Notice};
 use proto::code::Code;
 use proto::id::{AuthtokenId, InstanceId};
@@ -58,57 +57,65 @@ impl Binder {
         cluster.derive("endpoint names")
     }
 
-    /// Claims the host in the store. The caller decides, in the registry, who serves it.
+    /// Claims the host in the store, unless `may_serve` refuses: it is asked about the endpoint as
+    /// it stands and the access wanted now, before anything is written.
+    ///
+    /// # Errors
+    /// What the agent is told.
     pub(crate) async fn claim(
         &self,
         asker: Asker,
         request: &BindRequest,
+        may_serve: impl Fn(&Endpoint, &Access) -> Result<(), Refusal>,
     ) -> Result<Granted, Refusal> {
         let (access, notices) = match &request.login {
             None => (Access::Public, Vec::new()),
             Some(login) => self.login_rule(login).await?,
         };
-        let claim = |host: String| Endpoint {
-            id: secret::new_id(self.clock.unix_ms()),
-            host,
-            authtoken: asker.authtoken,
-            upstream: request.upstream.clone(),
-            access: access.clone(),
-            created_at: self.now(),
-        };
-        if let Some(url) = &request.url {
-            let host = self.chosen_host(url)?;
-            return match self
-                .store
-                .claim_endpoint(claim(host.clone()))
-                .await
-                .map_err(Refusal::store)?
-            {
-                Claimed::Held(endpoint) => Ok(self.granted(endpoint, notices)),
-                Claimed::Taken => Err(Refusal::new(
-                    Code::NameTaken,
-                    format!("{host} belongs to another authtoken"),
-                )),
+        let chosen = request
+            .url
+            .as_deref()
+            .map(|url| self.chosen_host(url))
+            .transpose()?;
+        let tries = if chosen.is_some() { 1 } else { NAME_TRIES };
+        for attempt in 0..tries {
+            let host = if let Some(host) = &chosen {
+                host.clone()
+            } else {
+                let label = self.random_label(asker, &request.upstream, attempt);
+                if ReservedHost::parse(&label).is_some() {
+                    continue;
+                }
+                self.site.host(&label)
             };
-        }
-        for attempt in 0..NAME_TRIES {
-            let label = self.random_label(asker, &request.upstream, attempt);
-            if ReservedHost::parse(&label).is_some() {
-                continue;
-            }
-            let claimed = self
+            let holder = self
                 .store
-                .claim_endpoint(claim(self.site.host(&label)))
+                .endpoint_at(host.clone())
                 .await
-                .map_err(Refusal::store)?;
-            if let Claimed::Held(endpoint) = claimed {
+                .map_err(|error| Refusal::store(&error))?;
+            match &holder {
+                Some(other) if other.authtoken != asker.authtoken => continue,
+                Some(held) => may_serve(held, &access)?,
+                None => {}
+            }
+            let claim = Endpoint {
+                id: secret::new_id(self.clock.unix_ms()),
+                host,
+                authtoken: asker.authtoken,
+                upstream: request.upstream.clone(),
+                access: access.clone(),
+                created_at: self.clock.now(),
+            };
+            let claimed = self.store.claim_endpoint(claim).await;
+            if let Claimed::Held(endpoint) = claimed.map_err(|error| Refusal::store(&error))? {
                 return Ok(self.granted(endpoint, notices));
             }
         }
-        Err(Refusal::new(
-            Code::NameTaken,
-            "no free random name was found; choose one with --url".to_owned(),
-        ))
+        let message = match chosen {
+            Some(host) => format!("{host} belongs to another authtoken"),
+            None => "no free random name was found; choose one with --url".to_owned(),
+        };
+        Err(Refusal::new(Code::NameTaken, message))
     }
 
     fn granted(&self, endpoint: Endpoint, notices: Vec<Notice>) -> Granted {
@@ -120,12 +127,12 @@ impl Binder {
         }
     }
 
-    fn now(&self) -> Timestamp {
-        self.clock.now()
-    }
-
     async fn login_rule(&self, login: &LoginOptions) -> Result<(Access, Vec<Notice>), Refusal> {
-        let providers = self.store.providers().await.map_err(Refusal::store)?;
+        let providers = self
+            .store
+            .providers()
+            .await
+            .map_err(|error| Refusal::store(&error))?;
         let Some(provider) = providers
             .iter()
             .find(|provider| provider.name == login.provider)
@@ -248,15 +255,12 @@ impl Binder {
 }
 
 impl Refusal {
-    fn new(code: Code, message: String) -> Self {
+    pub(crate) const fn new(code: Code, message: String) -> Self {
         Self { code, message }
     }
 
-    fn store(error: StoreError) -> Self {
-        tracing::error!(
-            error = &error as &dyn std::error::Error,
-            "bind not recorded"
-        );
+    fn store(error: &StoreError) -> Self {
+        tracing::error!(error = error as &dyn std::error::Error, "bind not recorded");
         Self::new(
             Code::StoreUnavailable,
             "the edge cannot write its store".to_owned(),

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-pub(crate) use quic::{Listener, server_transport};
+pub(crate) use quic::{Connecting, Listener};
 
 /// One authenticated-by-TLS connection from an agent. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use jiff::Timestamp;
 use proto::code::Code;
 use proto::id::{AuthtokenId, EndpointId, InstanceId, TunnelId};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +20,6 @@ pub(crate) struct Tunnel {
     pub(crate) link: Link,
     pub(crate) agent_version: String,
     pub(crate) os: String,
-    pub(crate) started_at: Timestamp,
     /// Exchanges under way.
     pub(crate) open_streams: AtomicU64,
     /// Asks the tunnel's driver to close for good, with this code.
@@ -45,6 +43,19 @@ pub(crate) struct Binding {
     pub(crate) superseded: CancellationToken,
 }
 
+/// A tunnel's place in the registry.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    registry: Arc<Registry>,
+    pub(crate) tunnel: Arc<Tunnel>,
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        self.registry.leave(self.tunnel.id);
+    }
+}
+
 /// Endpoints with a ready tunnel.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
@@ -57,6 +68,19 @@ impl Registry {
     pub(crate) fn check(&self, endpoint: EndpointId, asking: &Binding) -> Result<(), Code> {
         let bindings = self.bindings.lock().unwrap_or_else(PoisonError::into_inner);
         judge(bindings.get(&endpoint).map_or(&[], Vec::as_slice), asking)
+    }
+
+    /// Whether an agent of another instance serves an endpoint.
+    pub(crate) fn others_serve(&self, endpoint: EndpointId, instance: InstanceId) -> bool {
+        self.bindings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&endpoint)
+            .is_some_and(|serving| {
+                serving
+                    .iter()
+                    .any(|binding| binding.tunnel.instance != instance)
+            })
     }
 
     /// Lets a tunnel serve an endpoint. An older generation of the same instance is superseded at
@@ -104,14 +128,19 @@ impl Registry {
             .cloned()
     }
 
-    pub(crate) fn join(&self, tunnel: Arc<Tunnel>) {
+    /// Adds a tunnel; it leaves, with every claim that it has, when the guard is dropped.
+    pub(crate) fn join(self: &Arc<Self>, tunnel: &Arc<Tunnel>) -> Joined {
         self.tunnels
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(tunnel.id, tunnel);
+            .insert(tunnel.id, Arc::clone(tunnel));
+        Joined {
+            registry: Arc::clone(self),
+            tunnel: Arc::clone(tunnel),
+        }
     }
 
-    pub(crate) fn leave(&self, tunnel: TunnelId) {
+    fn leave(&self, tunnel: TunnelId) {
         self.tunnels
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -125,16 +154,12 @@ impl Registry {
 
     /// Closes every tunnel of an authtoken for good.
     pub(crate) fn close_authtoken(&self, authtoken: AuthtokenId, code: Code) {
-        for tunnel in self
-            .tunnels
+        self.tunnels
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .values()
-        {
-            if tunnel.authtoken == authtoken {
-                tunnel.close.give(code);
-            }
-        }
+            .filter(|tunnel| tunnel.authtoken == authtoken)
+            .for_each(|tunnel| tunnel.close.give(code));
     }
 
     /// How many tunnels there are.

@@ -78,6 +78,11 @@ impl Listener {
         self.endpoint.set_server_config(None);
     }
 
+    /// Ends every link.
+    pub(crate) fn close(&self) {
+        self.endpoint.close(VarInt::from_u32(0), b"edge stopped");
+    }
+
     /// Waits until the last link's goodbye has gone out.
     pub(crate) async fn wait_idle(&self) {
         self.endpoint.wait_idle().await;
@@ -182,7 +187,7 @@ impl QuicStream {
 }
 
 /// How the edge's side of every link behaves.
-pub(crate) fn server_transport() -> Arc<TransportConfig> {
+fn server_transport() -> Arc<TransportConfig> {
     let mut transport = TransportConfig::default();
     transport
         .congestion_controller_factory(Arc::new(BbrConfig::default()))

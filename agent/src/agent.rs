@@ -1,0 +1,442 @@
+//! The loop: connect, serve, back off. The only place that decides to retry, and when to give up.
+//!
+//! `tunnel` is one connection from its first byte to its last; `upstreams` tells when the local apps
+//! come and go; `exit` says which class an end belongs to. Moves no bytes.
+
+mod exit;
+mod tunnel;
+mod upstreams;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::authtoken::Authtoken;
+use proto::bind::BindRequest;
+use proto::code::Code;
+use proto::control::agent as control;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::backoff;
+use crate::config::{Config, ConfigError, EndpointConfig};
+use crate::instance::Instance;
+use crate::link::{Target, Trust};
+use crate::status::{Event, Phase, Status, Trouble};
+use crate::upstream::{Upstream, Watched};
+
+pub(crate) use exit::Exit;
+use tunnel::{Change, Tunnel};
+
+/// An agent that has been told everything it needs.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    endpoints: Vec<Served>,
+    authtoken: Authtoken,
+    target: Target,
+    instance: Instance,
+    is_fail_fast: bool,
+    status: Status,
+}
+
+/// One endpoint and the local app behind it.
+#[derive(Clone, Debug)]
+struct Served {
+    config: EndpointConfig,
+    watched: Arc<Watched>,
+}
+
+/// Why a connection was not made, or did not stay.
+#[derive(Clone, Debug)]
+struct Failure {
+    trouble: Trouble,
+    /// Whether trying again may help.
+    retry: bool,
+}
+
+/// How a tunnel that served came to its end.
+#[derive(Debug)]
+enum Left {
+    Stopped,
+    /// The edge is stopping; it knows of these.
+    Drained(Vec<String>),
+    Failed(Failure),
+}
+
+impl Agent {
+    /// Checks what the configuration leaves to whoever uses it.
+    ///
+    /// # Errors
+    /// For an upstream that is none, then for the authtoken.
+    pub(crate) fn new(config: &Config, status: Status) -> Result<Self, ConfigError> {
+        let endpoints = config.endpoints.iter().map(|endpoint| {
+            let upstream = parse_upstream(endpoint)?;
+            Ok(Served {
+                config: endpoint.clone(),
+                watched: Arc::new(Watched::new(upstream)),
+            })
+        });
+        let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
+        let authtoken = config.authtoken()?;
+        let target = Target {
+            addrs: if config.connect_urls.is_empty() {
+                authtoken.addrs.clone()
+            } else {
+                config.connect_urls.clone()
+            },
+            server_name: authtoken.server_name.clone(),
+            trust: config
+                .ca
+                .clone()
+                .map_or(Trust::LinkCa(authtoken.link_ca_key), Trust::Roots),
+        };
+        let instance = take_instance(config, &endpoints, &status);
+        Ok(Self {
+            endpoints,
+            authtoken,
+            target,
+            instance,
+            is_fail_fast: config.is_fail_fast,
+            status,
+        })
+    }
+
+    /// Serves until it is told to stop, or until going on is of no use.
+    ///
+    /// # Errors
+    /// What ended it. An interruption before an edge was ever reached is one, too.
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), Trouble> {
+        let tasks = TaskTracker::new();
+        let ended = self.connect_and_serve(&stop, &tasks).await;
+        // Tunnels that were left to finish say good-bye as well.
+        stop.cancel();
+        tasks.close();
+        let _ = tokio::time::timeout(GOODBYE_WITHIN, tasks.wait()).await;
+        self.status.say(Event::Status {
+            phase: Phase::Offline,
+            edge: None,
+            latency: None,
+            trouble: ended.as_ref().err().cloned(),
+        });
+        ended
+    }
+
+    async fn connect_and_serve(
+        &mut self,
+        stop: &CancellationToken,
+        tasks: &TaskTracker,
+    ) -> Result<(), Trouble> {
+        let mut known = self.target.addrs.clone();
+        let mut was_online = false;
+        let mut attempt = 0;
+        let mut last: Option<Trouble> = None;
+        // The tunnel to a draining edge serves on until another one stands.
+        let mut replaced = CancellationToken::new();
+        self.say_offline(was_online, None);
+        loop {
+            let connected = tokio::select! {
+                biased;
+                () = stop.cancelled() => return interrupted(was_online, last),
+                connected = self.connect() => connected,
+            };
+            let trouble = match connected {
+                Err(failure) => {
+                    self.target.addrs.clone_from(&known);
+                    failure.worth_a_retry(self.is_fail_fast)?
+                }
+                Ok(mut tunnel) => {
+                    replaced.cancel();
+                    if !was_online {
+                        self.watch_upstreams(stop, tasks);
+                    }
+                    was_online = true;
+                    remember(&mut known, tunnel.other_edges());
+                    self.target.addrs.clone_from(&known);
+                    self.say_online(&tunnel);
+                    let since = Instant::now();
+                    let left = self.serve(&mut tunnel, stop).await;
+                    // One that ends at once must not be dialled again in a tight loop.
+                    if since.elapsed() >= STABLE_AFTER {
+                        attempt = 0;
+                    }
+                    match left {
+                        Left::Stopped => {
+                            tunnel.close().await;
+                            return Ok(());
+                        }
+                        Left::Drained(edges) => {
+                            replaced = CancellationToken::new();
+                            tasks.spawn(tunnel.retire(replaced.clone(), stop.clone()));
+                            self.target.addrs = edges;
+                            remember(&mut self.target.addrs, &known);
+                            Trouble::new(Code::EdgeDraining, "the edge is stopping")
+                        }
+                        Left::Failed(failure) => match failure.worth_a_retry(self.is_fail_fast) {
+                            // What is left of the tunnel is dropped: the next one must not wait for it.
+                            Ok(trouble) => trouble,
+                            Err(trouble) => {
+                                tunnel.close().await;
+                                return Err(trouble);
+                            }
+                        },
+                    }
+                }
+            };
+            tracing::info!(code = %trouble.code, attempt, "not connected");
+            self.say_offline(was_online, Some(trouble.clone()));
+            last = Some(trouble);
+            let delay = backoff::delay(attempt, random());
+            attempt = attempt.saturating_add(1);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return interrupted(was_online, last),
+                () = tokio::time::sleep(delay) => {}
+            }
+        }
+    }
+
+    /// One try: dial, authenticate, bind everything.
+    async fn connect(&mut self) -> Result<Tunnel, Failure> {
+        if let Err(error) = self.instance.next_generation() {
+            // The generation has risen in memory, which is enough for this run.
+            tracing::warn!(%error, "generation not kept");
+        }
+        let identity = control::Config {
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            os: std::env::consts::OS.to_owned(),
+            arch: std::env::consts::ARCH.to_owned(),
+            authtoken: self.authtoken.id,
+            secret: self.authtoken.secret.clone(),
+            instance: self.instance.id(),
+        };
+        let mut tunnel = Tunnel::open(&self.target, identity, &self.status).await?;
+        let wishes: Vec<_> = self
+            .endpoints
+            .iter()
+            .enumerate()
+            .map(|(number, served)| (self.request(number, served), Arc::clone(&served.watched)))
+            .collect();
+        let refused = tunnel.bind(wishes).await?;
+        // Those that will never be served are told once, and not asked for again.
+        for (number, trouble) in refused.into_iter().rev() {
+            if number < self.endpoints.len() {
+                self.endpoints.remove(number);
+            }
+            if self.endpoints.is_empty() {
+                tunnel.close().await;
+                return Err(Failure::permanent(trouble));
+            }
+            self.status.say(Event::Error(trouble));
+        }
+        Ok(tunnel)
+    }
+
+    fn request(&self, number: usize, served: &Served) -> BindRequest {
+        BindRequest {
+            request: u32::try_from(number).unwrap_or(u32::MAX),
+            url: served.config.url.clone(),
+            generation: self.instance.generation(),
+            upstream: served.watched.upstream().to_string(),
+            pooling: served.config.pooling,
+            login: served.config.login.clone(),
+        }
+    }
+
+    /// Waits for the tunnel's end.
+    async fn serve(&self, tunnel: &mut Tunnel, stop: &CancellationToken) -> Left {
+        let mut every = tokio::time::interval(LATENCY_EVERY);
+        loop {
+            let change = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Left::Stopped,
+                trouble = upstreams::first_down(&self.endpoints), if self.is_fail_fast => {
+                    return Left::Failed(Failure::permanent(trouble));
+                }
+                change = tunnel.next() => change,
+                _ = every.tick() => {
+                    self.status.set_latency(tunnel.round_trip());
+                    continue;
+                }
+            };
+            match change {
+                Change::Drain(edges) => return Left::Drained(edges),
+                Change::Ended(failure) => return Left::Failed(failure),
+                Change::Lost(trouble) => {
+                    if tunnel.serves_nothing() {
+                        return Left::Failed(Failure::permanent(trouble));
+                    }
+                    self.status.say(Event::Error(trouble));
+                }
+            }
+        }
+    }
+
+    fn watch_upstreams(&self, stop: &CancellationToken, tasks: &TaskTracker) {
+        for served in &self.endpoints {
+            let watched = Arc::clone(&served.watched);
+            let watch = upstreams::watch(watched, self.status.clone(), stop.clone());
+            tasks.spawn(watch);
+        }
+    }
+
+    fn say_offline(&self, was_online: bool, trouble: Option<Trouble>) {
+        self.status.say(Event::Status {
+            phase: if was_online {
+                Phase::Reconnecting
+            } else {
+                Phase::Connecting
+            },
+            edge: Some(self.target.addrs.join(", ")),
+            latency: None,
+            trouble,
+        });
+    }
+
+    fn say_online(&self, tunnel: &Tunnel) {
+        self.status.set_latency(tunnel.round_trip());
+        self.status.say(Event::Status {
+            phase: Phase::Online,
+            edge: Some(tunnel.edge().to_string()),
+            latency: Some(tunnel.round_trip()),
+            trouble: None,
+        });
+        for bound in tunnel.bound() {
+            let Some(served) = self
+                .endpoints
+                .iter()
+                .find(|served| Arc::ptr_eq(&served.watched, &bound.watched))
+            else {
+                continue;
+            };
+            self.status.say(Event::Forwarding {
+                url: bound.url.clone(),
+                upstream: bound.watched.upstream().to_string(),
+                endpoint_id: bound.endpoint.to_string(),
+                login: served.config.login.as_ref().map(describe_login),
+            });
+            for notice in &bound.notices {
+                self.status.say(Event::Notice(Trouble {
+                    code: notice.code,
+                    message: notice.message.clone(),
+                    next_step: notice.next_step.clone(),
+                }));
+            }
+        }
+    }
+}
+
+impl Failure {
+    const fn permanent(trouble: Trouble) -> Self {
+        Self {
+            trouble,
+            retry: false,
+        }
+    }
+
+    /// The trouble, as a value when another try is to follow, as the end when not.
+    fn worth_a_retry(self, is_fail_fast: bool) -> Result<Trouble, Trouble> {
+        if self.retry && !is_fail_fast {
+            Ok(self.trouble)
+        } else {
+            Err(self.trouble)
+        }
+    }
+
+    /// Retried unless the code says that it cannot help.
+    const fn of(trouble: Trouble) -> Self {
+        let retry = !trouble.code.is_permanent();
+        Self { trouble, retry }
+    }
+}
+
+/// The local app's address of an endpoint.
+///
+/// # Errors
+/// With the place where it was written.
+pub(crate) fn parse_upstream(endpoint: &EndpointConfig) -> Result<Upstream, ConfigError> {
+    Upstream::parse(&endpoint.upstream).map_err(|error| ConfigError {
+        code: Code::UpstreamInvalid,
+        message: match &endpoint.place {
+            Some(place) => format!("{place}: {error}"),
+            None => error.to_string(),
+        },
+        next_step: Code::UpstreamInvalid.next_step().to_owned(),
+    })
+}
+
+/// The identity of these upstreams; one for this run only where none can be kept.
+fn take_instance(config: &Config, endpoints: &[Served], status: &Status) -> Instance {
+    let upstreams: Vec<_> = endpoints
+        .iter()
+        .map(|served| served.watched.upstream().to_string())
+        .collect();
+    let taken = match &config.folder {
+        Some(folder) => Instance::take(folder, &upstreams)
+            .map_err(|error| format!("in {}: {error}", folder.display())),
+        None => Err("without a home folder".to_owned()),
+    };
+    taken.unwrap_or_else(|why| {
+        status.say(Event::Notice(Trouble {
+            code: Code::ConfigInvalid,
+            message: format!("this agent cannot keep its instance id {why}"),
+            next_step:
+                "a random name will be another one at the next start; choose one with --url, \
+                        or name a writable place with --config"
+                    .to_owned(),
+        }));
+        Instance::passing()
+    })
+}
+
+fn describe_login(login: &proto::bind::LoginOptions) -> String {
+    let domains = login
+        .allow_domains
+        .iter()
+        .map(|domain| format!("*@{domain}"));
+    let allowed: Vec<_> = login.allow_emails.iter().cloned().chain(domains).collect();
+    let shown = match allowed.as_slice() {
+        [] => "anyone with an account there".to_owned(),
+        [one] => one.clone(),
+        [one, two] => format!("{one}, {two}"),
+        [one, two, more @ ..] => format!("{one}, {two} and {} more", more.len()),
+    };
+    format!("{}: {shown}", login.provider)
+}
+
+fn interrupted(was_online: bool, last: Option<Trouble>) -> Result<(), Trouble> {
+    if was_online {
+        return Ok(());
+    }
+    Err(last.unwrap_or_else(|| {
+        Trouble::new(
+            Code::EdgeUnreachable,
+            "interrupted before an edge was reached",
+        )
+    }))
+}
+
+/// Adds what is new, within a bound: it comes from the network.
+fn remember(known: &mut Vec<String>, more: &[String]) {
+    for addr in more {
+        if known.len() < EDGES_MAX && !known.contains(addr) {
+            known.push(addr.clone());
+        }
+    }
+}
+
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // Only jitter: without randomness the delay is the shortest.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    u64::from_ne_bytes(bytes)
+}
+
+/// A tunnel that stood for so long was a good one: the next try is immediate again.
+const STABLE_AFTER: Duration = Duration::from_secs(10);
+const LATENCY_EVERY: Duration = Duration::from_secs(1);
+/// Signals promise an end within two seconds.
+const GOODBYE_WITHIN: Duration = Duration::from_millis(1500);
+const EDGES_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests;

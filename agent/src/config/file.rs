@@ -1,0 +1,472 @@
+//! What the configuration file's keys mean: our own, and ngrok's of versions 2 and 3.
+//!
+//! Three kinds of keys: those in use; those of ngrok that change nothing here, which are accepted; and
+//! those that would change what an endpoint exposes or how the edge is reached, which are refused
+//! until they work: ignoring them would open what was meant to be closed. Anything else is a slip of
+//! the pen, and refused with its line.
+
+use proto::bind::LoginOptions;
+
+use super::yaml::{self, Node, Placed};
+use super::{EndpointConfig, Place, SecretText};
+
+/// What a file says.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(super) struct FileConfig {
+    pub(super) authtoken: Option<SecretText>,
+    pub(super) connect_urls: Vec<(String, Place)>,
+    pub(super) ca: Option<(String, Place)>,
+    pub(super) endpoints: Vec<EndpointConfig>,
+    /// Where an authtoken is, or would be.
+    pub(super) layout: Layout,
+}
+
+/// How the file is laid out, for whoever edits it.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(super) struct Layout {
+    /// Agent keys stand at the root.
+    pub(super) is_v2: bool,
+    /// The key `authtoken`.
+    pub(super) authtoken: Option<Place>,
+    /// The key `agent`.
+    pub(super) agent: Option<Place>,
+    /// The first key within `agent`.
+    pub(super) agent_first: Option<Place>,
+}
+
+/// A file that cannot be used: where and why.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Wrong {
+    pub(super) place: Place,
+    pub(super) why: String,
+}
+
+type Entries = Vec<(Placed<String>, Placed<Node>)>;
+
+/// Reads a file's text.
+pub(super) fn read(text: &str) -> Result<FileConfig, Wrong> {
+    let root = yaml::parse(text).map_err(|error| Wrong::at(error.place, error.why))?;
+    let mut config = FileConfig::default();
+    let entries = map(root, "the file")?;
+    config.layout.is_v2 = is_v2(&entries)?;
+    for (key, value) in entries {
+        match key.value.as_str() {
+            "version" => {}
+            "agent" if !config.layout.is_v2 => {
+                config.layout.agent = Some(key.place);
+                let keys = map(value, "agent")?;
+                config.layout.agent_first = keys.first().map(|(key, _)| key.place);
+                for (key, value) in keys {
+                    agent_key(&mut config, &key, value, "agent")?;
+                }
+            }
+            "endpoints" if !config.layout.is_v2 => {
+                for item in list(value, "endpoints")? {
+                    let place = item.place;
+                    let endpoint = endpoint_v3(item)?;
+                    add(&mut config.endpoints, endpoint, place)?;
+                }
+            }
+            "tunnels" => {
+                for (name, tunnel) in map(value, "tunnels")? {
+                    let place = name.place;
+                    let endpoint = tunnel_v2(name, tunnel)?;
+                    add(&mut config.endpoints, endpoint, place)?;
+                }
+            }
+            _ if config.layout.is_v2 => agent_key(&mut config, &key, value, "version 2")?,
+            other => {
+                let why = if AGENT_KEYS.contains(&other) || AGENT_IGNORED.contains(&other) {
+                    format!("{other:?} belongs under agent: in version 3")
+                } else {
+                    unknown(
+                        other,
+                        "the file",
+                        &["version", "agent", "endpoints", "tunnels"],
+                    )
+                };
+                return Err(Wrong::at(key.place, why));
+            }
+        }
+    }
+    Ok(config)
+}
+
+/// Names are what `start` is told, so each is given once.
+fn add(
+    endpoints: &mut Vec<EndpointConfig>,
+    endpoint: EndpointConfig,
+    place: Place,
+) -> Result<(), Wrong> {
+    if endpoints.iter().any(|other| other.name == endpoint.name) {
+        let name = endpoint.name.unwrap_or_default();
+        let why = format!("the name {name:?} is given to two endpoints");
+        return Err(Wrong::at(place, why));
+    }
+    endpoints.push(endpoint);
+    Ok(())
+}
+
+fn is_v2(entries: &Entries) -> Result<bool, Wrong> {
+    let version = entries.iter().find(|(key, _)| key.value == "version");
+    let Some((_, version)) = version else {
+        return Ok(false);
+    };
+    match &version.value {
+        Node::Scalar(text) if text == "3" => Ok(false),
+        Node::Scalar(text) if text == "2" => Ok(true),
+        Node::Null | Node::Scalar(_) | Node::List(_) | Node::Map(_) => Err(Wrong::at(
+            version.place,
+            "this agent reads versions 2 and 3".to_owned(),
+        )),
+    }
+}
+
+fn agent_key(
+    config: &mut FileConfig,
+    key: &Placed<String>,
+    value: Placed<Node>,
+    section: &str,
+) -> Result<(), Wrong> {
+    match key.value.as_str() {
+        "authtoken" => {
+            config.layout.authtoken = Some(key.place);
+            if value.value != Node::Null {
+                config.authtoken = Some(SecretText::new(scalar(value, "authtoken")?.value));
+            }
+        }
+        "connect_url" | "server_addr" => {
+            let urls = match value.value {
+                Node::List(items) => items,
+                Node::Null | Node::Scalar(_) | Node::Map(_) => vec![value],
+            };
+            for url in urls {
+                let url = scalar(url, &key.value)?;
+                config.connect_urls.push((url.value, url.place));
+            }
+        }
+        "connect_cas" | "root_cas" => {
+            let cas = scalar(value, &key.value)?;
+            if ["trusted", "host"].contains(&cas.value.as_str()) {
+                let why = format!(
+                    "{:?} cannot be {:?} here: an edge is trusted by the authtoken's pin, or by the \
+                     CA file that you name",
+                    key.value, cas.value
+                );
+                return Err(Wrong::at(cas.place, why));
+            }
+            config.ca = Some((cas.value, cas.place));
+        }
+        other if AGENT_IGNORED.contains(&other) => {}
+        other if AGENT_NOT_YET.contains(&other) => {
+            return Err(Wrong::at(key.place, not_yet(other)));
+        }
+        other => return Err(Wrong::at(key.place, unknown(other, section, AGENT_KEYS))),
+    }
+    Ok(())
+}
+
+fn endpoint_v3(item: Placed<Node>) -> Result<EndpointConfig, Wrong> {
+    let place = item.place;
+    let mut endpoint = Draft::default();
+    for (key, value) in map(item, "an endpoint")? {
+        match key.value.as_str() {
+            "name" => endpoint.name = Some(scalar(value, "name")?.value),
+            "url" => endpoint.url = optional(value, "url")?,
+            "pooling_enabled" => endpoint.pooling = boolean(&value, "pooling_enabled")?,
+            "oauth" => endpoint.login = Some(oauth(value)?),
+            "upstream" => {
+                for (key, value) in map(value, "upstream")? {
+                    match key.value.as_str() {
+                        "url" => endpoint.upstream = Some(scalar(value, "url")?),
+                        "protocol" if is_scalar(&value, "http1") => {}
+                        "protocol" | "proxy_protocol" => {
+                            return Err(Wrong::at(key.place, not_yet(&key.value)));
+                        }
+                        other => {
+                            return Err(Wrong::at(key.place, unknown(other, "upstream", &["url"])));
+                        }
+                    }
+                }
+            }
+            "bindings" => {
+                for binding in list(value, "bindings")? {
+                    if !is_scalar(&binding, "public") {
+                        return Err(Wrong::at(binding.place, not_yet("a binding but public")));
+                    }
+                }
+            }
+            "description" | "metadata" => {}
+            other if ENDPOINT_NOT_YET.contains(&other) => {
+                return Err(Wrong::at(key.place, not_yet(other)));
+            }
+            other => {
+                return Err(Wrong::at(
+                    key.place,
+                    unknown(other, "an endpoint", ENDPOINT_KEYS),
+                ));
+            }
+        }
+    }
+    if endpoint.name.is_none() {
+        return Err(Wrong::at(place, "this endpoint has no name".to_owned()));
+    }
+    endpoint.finish(place, "upstream: url:")
+}
+
+fn tunnel_v2(name: Placed<String>, tunnel: Placed<Node>) -> Result<EndpointConfig, Wrong> {
+    let mut endpoint = Draft {
+        name: Some(name.value),
+        ..Draft::default()
+    };
+    for (key, value) in map(tunnel, "a tunnel")? {
+        match key.value.as_str() {
+            "proto" if is_scalar(&value, "http") || is_scalar(&value, "https") => {}
+            "proto" => return Err(Wrong::at(value.place, not_yet("a proto but http"))),
+            "addr" => endpoint.upstream = Some(scalar(value, "addr")?),
+            "url" | "domain" | "hostname" | "subdomain" => {
+                endpoint.url = optional(value, &key.value)?;
+            }
+            "pooling_enabled" => endpoint.pooling = boolean(&value, "pooling_enabled")?,
+            "oauth" => endpoint.login = Some(oauth(value)?),
+            "schemes" => {
+                for scheme in list(value, "schemes")? {
+                    if !is_scalar(&scheme, "https") {
+                        return Err(Wrong::at(scheme.place, not_yet("a scheme but https")));
+                    }
+                }
+            }
+            "inspect" | "metadata" | "description" => {}
+            other if ENDPOINT_NOT_YET.contains(&other) => {
+                return Err(Wrong::at(key.place, not_yet(other)));
+            }
+            other => {
+                return Err(Wrong::at(
+                    key.place,
+                    unknown(other, "a tunnel", TUNNEL_KEYS),
+                ));
+            }
+        }
+    }
+    endpoint.finish(name.place, "addr:")
+}
+
+fn oauth(value: Placed<Node>) -> Result<LoginOptions, Wrong> {
+    let place = value.place;
+    let mut provider = None;
+    let (mut allow_emails, mut allow_domains) = (Vec::new(), Vec::new());
+    for (key, value) in map(value, "oauth")? {
+        match key.value.as_str() {
+            "provider" => provider = Some(scalar(value, "provider")?.value),
+            "allow_emails" => allow_emails = texts(value, "allow_emails")?,
+            "allow_domains" => allow_domains = texts(value, "allow_domains")?,
+            other if OAUTH_NOT_YET.contains(&other) => {
+                return Err(Wrong::at(key.place, not_yet(other)));
+            }
+            other => return Err(Wrong::at(key.place, unknown(other, "oauth", OAUTH_KEYS))),
+        }
+    }
+    let provider =
+        provider.ok_or_else(|| Wrong::at(place, "oauth: needs a provider:".to_owned()))?;
+    Ok(LoginOptions {
+        provider,
+        allow_emails,
+        allow_domains,
+    })
+}
+
+#[derive(Default)]
+struct Draft {
+    name: Option<String>,
+    upstream: Option<Placed<String>>,
+    url: Option<String>,
+    pooling: bool,
+    login: Option<LoginOptions>,
+}
+
+impl Draft {
+    fn finish(self, place: Place, wanted: &str) -> Result<EndpointConfig, Wrong> {
+        let Some(upstream) = self.upstream else {
+            let name = self.name.unwrap_or_default();
+            return Err(Wrong::at(
+                place,
+                format!("the endpoint {name:?} names no local app; give it {wanted} …"),
+            ));
+        };
+        Ok(EndpointConfig {
+            name: self.name,
+            upstream: upstream.value,
+            place: Some(upstream.place.to_string()),
+            url: self.url,
+            pooling: self.pooling,
+            login: self.login,
+        })
+    }
+}
+
+impl Wrong {
+    const fn at(place: Place, why: String) -> Self {
+        Self { place, why }
+    }
+}
+
+fn map(node: Placed<Node>, what: &str) -> Result<Entries, Wrong> {
+    match node.value {
+        Node::Map(entries) => Ok(entries),
+        Node::Null => Ok(Vec::new()),
+        Node::Scalar(_) | Node::List(_) => Err(Wrong::at(
+            node.place,
+            format!("{what} must be a mapping of keys to values"),
+        )),
+    }
+}
+
+fn list(node: Placed<Node>, what: &str) -> Result<Vec<Placed<Node>>, Wrong> {
+    match node.value {
+        Node::List(items) => Ok(items),
+        Node::Null => Ok(Vec::new()),
+        Node::Scalar(_) | Node::Map(_) => {
+            Err(Wrong::at(node.place, format!("{what} must be a list")))
+        }
+    }
+}
+
+fn scalar(node: Placed<Node>, what: &str) -> Result<Placed<String>, Wrong> {
+    match node.value {
+        Node::Scalar(value) => Ok(Placed {
+            value,
+            place: node.place,
+        }),
+        Node::Null | Node::List(_) | Node::Map(_) => Err(Wrong::at(
+            node.place,
+            format!("{what} must have a single value"),
+        )),
+    }
+}
+
+/// A scalar, or nothing: an empty `url:` asks for a random name.
+fn optional(node: Placed<Node>, what: &str) -> Result<Option<String>, Wrong> {
+    if node.value == Node::Null {
+        return Ok(None);
+    }
+    let text = scalar(node, what)?.value;
+    Ok((!text.is_empty()).then_some(text))
+}
+
+fn boolean(node: &Placed<Node>, what: &str) -> Result<bool, Wrong> {
+    match &node.value {
+        Node::Scalar(text) if text == "true" => Ok(true),
+        Node::Scalar(text) if text == "false" => Ok(false),
+        Node::Null | Node::Scalar(_) | Node::List(_) | Node::Map(_) => Err(Wrong::at(
+            node.place,
+            format!("{what} must be true or false"),
+        )),
+    }
+}
+
+/// A list of texts; a single one may stand alone.
+fn texts(node: Placed<Node>, what: &str) -> Result<Vec<String>, Wrong> {
+    let items = match node.value {
+        Node::Scalar(_) => vec![node],
+        Node::Null | Node::List(_) | Node::Map(_) => list(node, what)?,
+    };
+    items
+        .into_iter()
+        .map(|item| Ok(scalar(item, what)?.value))
+        .collect()
+}
+
+fn is_scalar(node: &Placed<Node>, text: &str) -> bool {
+    matches!(&node.value, Node::Scalar(value) if value == text)
+}
+
+fn not_yet(what: &str) -> String {
+    format!("{what} does not work yet in this version; take it out to go on without it")
+}
+
+fn unknown(key: &str, section: &str, known: &[&str]) -> String {
+    // A token pasted in the wrong place is still a secret.
+    let key = if key.contains("sp_") {
+        "this".to_owned()
+    } else {
+        format!("{:?}", key.chars().take(60).collect::<String>())
+    };
+    format!(
+        "{key} is not a key of {section}; it knows: {}",
+        known.join(", ")
+    )
+}
+
+const AGENT_KEYS: &[&str] = &[
+    "authtoken",
+    "connect_url",
+    "connect_cas",
+    "server_addr",
+    "root_cas",
+];
+/// They concern the screen, the log, updates or ngrok's service, and change nothing that is served.
+const AGENT_IGNORED: &[&str] = &[
+    "api_key",
+    "connect_timeout",
+    "console_ui",
+    "console_ui_color",
+    "crl_noverify",
+    "crl_url",
+    "heartbeat_interval",
+    "heartbeat_tolerance",
+    "inspect_db_size",
+    "local_storage",
+    "log",
+    "log_format",
+    "log_level",
+    "metadata",
+    "region",
+    "remote_management",
+    "update",
+    "update_channel",
+    "update_check",
+    "web_addr",
+    "web_allow_hosts",
+];
+const AGENT_NOT_YET: &[&str] = &[
+    "connect_interface",
+    "dns_resolver_ips",
+    "http_proxy",
+    "proxy_url",
+    "socks5_proxy",
+];
+const ENDPOINT_KEYS: &[&str] = &["name", "url", "upstream", "pooling_enabled", "oauth"];
+const TUNNEL_KEYS: &[&str] = &[
+    "proto",
+    "addr",
+    "domain",
+    "subdomain",
+    "pooling_enabled",
+    "oauth",
+];
+const ENDPOINT_NOT_YET: &[&str] = &[
+    "agent_tls_termination",
+    "basic_auth",
+    "circuit_breaker",
+    "compression",
+    "crt",
+    "host_header",
+    "ip_restriction",
+    "key",
+    "labels",
+    "mutual_tls_cas",
+    "oidc",
+    "proxy_proto",
+    "remote_addr",
+    "request_header",
+    "response_header",
+    "saml",
+    "terminate_at",
+    "traffic_policy",
+    "traffic_policy_file",
+    "user_agent_filter",
+    "verify_webhook",
+    "websocket_tcp_converter",
+];
+const OAUTH_KEYS: &[&str] = &["provider", "allow_emails", "allow_domains"];
+const OAUTH_NOT_YET: &[&str] = &["client_id", "client_secret", "scopes"];

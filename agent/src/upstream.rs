@@ -1,0 +1,205 @@
+//! The local app: its address as people write it, and a connection to it.
+//!
+//! Knows nothing of tunnels. A failure to connect is typed, because the edge turns it into a page.
+
+mod health;
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use proto::code::Code;
+use tokio::net::TcpStream;
+use url::{Host, Url};
+
+use crate::addrs;
+
+pub(crate) use health::{Health, Watched};
+
+/// An address that plain HTTP is spoken to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Upstream {
+    host: Host<String>,
+    port: u16,
+}
+
+/// Why a text is no usable upstream. Says what to write instead.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct InvalidUpstream(String);
+
+/// Why there is no connection to the upstream.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DialError {
+    /// Nobody accepts there.
+    #[error("{upstream} does not accept connections")]
+    Refused {
+        /// For people.
+        upstream: String,
+        /// The last attempt's error.
+        source: io::Error,
+    },
+    /// Its name has no address.
+    #[error("the name {host} has no address here")]
+    Unresolved {
+        /// The name.
+        host: String,
+        /// The resolver's answer, where it gave one.
+        source: io::Error,
+    },
+    /// Nobody answered within [`DIAL_WITHIN`].
+    #[error("{upstream} did not answer within {} seconds", DIAL_WITHIN.as_secs())]
+    TimedOut {
+        /// For people.
+        upstream: String,
+    },
+}
+
+impl Upstream {
+    /// Parses `8080`, `host:port` or `http://host[:port]`.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong and what to write.
+    pub(crate) fn parse(text: &str) -> Result<Self, InvalidUpstream> {
+        let text = text.trim();
+        let invalid = |why: &str| {
+            InvalidUpstream(format!(
+                "{text:?} is not usable as the local app's address: {why}"
+            ))
+        };
+        if text.is_empty() {
+            return Err(InvalidUpstream(
+                "the local app's address is missing: give a port, host:port or http://host:port"
+                    .to_owned(),
+            ));
+        }
+        if text.bytes().all(|byte| byte.is_ascii_digit()) {
+            let port = text.parse().ok().filter(|port| *port != 0);
+            let port = port.ok_or_else(|| invalid("a port is a number from 1 to 65535"))?;
+            return Ok(Self {
+                host: Host::Domain("localhost".to_owned()),
+                port,
+            });
+        }
+        let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+        let address = match scheme.map(str::to_ascii_lowercase).as_deref() {
+            None => format!("http://{text}"),
+            Some("http") => text.to_owned(),
+            Some("https") => {
+                return Err(invalid(
+                    "this version speaks only plain HTTP to the local app; give its http:// address",
+                ));
+            }
+            Some(_) => {
+                return Err(invalid(
+                    "only http:// is served; give a port, host:port or http://host:port",
+                ));
+            }
+        };
+        let url = Url::parse(&address)
+            .map_err(|_| invalid("give a port, host:port or http://host:port"))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(InvalidUpstream(
+                "the local app's address must not hold a user name or password".to_owned(),
+            ));
+        }
+        if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+            return Err(invalid(
+                "it must end after the port, because the visitor's path is passed on as it is",
+            ));
+        }
+        let host = url.host().ok_or_else(|| invalid("it names no host"))?;
+        let port = match scheme {
+            Some(_) => url.port().unwrap_or(80),
+            // Without a scheme the port must be written: "8o80" would else mean a host of that name.
+            None => explicit_port(text).ok_or_else(|| {
+                invalid("it names no port; give a port, host:port or http://host:port")
+            })?,
+        };
+        if port == 0 {
+            return Err(invalid("a port is a number from 1 to 65535"));
+        }
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+        })
+    }
+
+    /// Connects within [`DIAL_WITHIN`].
+    ///
+    /// A name's addresses are raced, so that an app on `::1` only, or on `127.0.0.1` only, is found
+    /// either way. Dropping the future drops every attempt.
+    ///
+    /// # Errors
+    /// [`DialError`], whose [`DialError::code`] the edge is told.
+    pub(crate) async fn dial(&self) -> Result<TcpStream, DialError> {
+        let connect = tokio::time::timeout(DIAL_WITHIN, self.connect());
+        let stream = connect.await.map_err(|_| DialError::TimedOut {
+            upstream: self.to_string(),
+        })??;
+        // Small writes (a WebSocket frame, an event) must not wait for an acknowledgement. Failing to
+        // set it costs milliseconds, not correctness.
+        let _ = stream.set_nodelay(true);
+        Ok(stream)
+    }
+
+    async fn connect(&self) -> Result<TcpStream, DialError> {
+        let host = match &self.host {
+            Host::Domain(name) => name.clone(),
+            Host::Ipv4(ip) => ip.to_string(),
+            Host::Ipv6(ip) => ip.to_string(),
+        };
+        let addrs = addrs::resolve(&host, self.port)
+            .await
+            .map_err(|source| DialError::Unresolved { host, source })?;
+        addrs::race(&addrs, TcpStream::connect)
+            .await
+            .map_err(|mut errors| DialError::Refused {
+                upstream: self.to_string(),
+                source: errors
+                    .pop()
+                    .unwrap_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable)),
+            })
+    }
+}
+
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}:{}", self.host, self.port)
+    }
+}
+
+impl DialError {
+    /// What the edge is told.
+    pub(crate) const fn code(&self) -> Code {
+        match self {
+            Self::Refused { .. } | Self::Unresolved { .. } => Code::UpstreamUnreachable,
+            Self::TimedOut { .. } => Code::UpstreamTimeout,
+        }
+    }
+
+    /// One sentence for the person beside the agent: what to do.
+    pub(crate) fn next_step(&self) -> String {
+        match self {
+            Self::Refused { upstream, .. } => {
+                format!("start the app, or check the port: nothing listens at {upstream}")
+            }
+            Self::Unresolved { .. } => "check the spelling of the host".to_owned(),
+            Self::TimedOut { .. } => {
+                "check that the host is up and that no firewall drops the connection".to_owned()
+            }
+        }
+    }
+}
+
+/// The port as written in `host:port` or `[v6]:port`; a URL parser would hide an explicit 80.
+fn explicit_port(text: &str) -> Option<u16> {
+    let text = text.strip_suffix('/').unwrap_or(text);
+    text.rsplit_once(':')?.1.parse().ok()
+}
+
+/// From the first attempt to a connection, name look-up included.
+pub(crate) const DIAL_WITHIN: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+//! How the edge is, and a copy of its store.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+use proto::code::Code;
+use serde::Deserialize;
+
+use crate::admin::Admin;
+use crate::admin::error::AdminError;
+use crate::admin::params::JsonBody;
+use crate::admin::views::{BackupView, EndpointView, StatusView, time};
+use crate::model::endpoint::Access;
+use crate::model::site::ReservedHost;
+
+pub(super) async fn status(
+    State(admin): State<Arc<Admin>>,
+) -> Result<Json<StatusView>, AdminError> {
+    let (presence, store, site) = (admin.presence(), &admin.parts.store, &admin.parts.site);
+    let mut endpoints = Vec::new();
+    for id in presence.online.iter().take(ENDPOINTS_SHOWN_MAX) {
+        let Some(endpoint) = store.endpoint(*id).await? else {
+            continue;
+        };
+        endpoints.push(EndpointView {
+            id: endpoint.id.to_string(),
+            url: site.url_of(&endpoint.host),
+            upstream: endpoint.upstream,
+            login: match endpoint.access {
+                Access::Public => None,
+                Access::Login(rule) => Some(rule.provider),
+            },
+        });
+    }
+    endpoints.sort_by(|a, b| a.url.cmp(&b.url));
+    let providers = store
+        .providers()
+        .await?
+        .into_iter()
+        .map(|record| record.name)
+        .collect();
+    Ok(Json(StatusView {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        edge: presence.edge.to_string(),
+        domain: site.domain.clone(),
+        api_url: site.url(ReservedHost::Api),
+        auth_url: site.url(ReservedHost::Auth),
+        dashboard_url: site.url(ReservedHost::Dashboard),
+        started_at: time(presence.started_at),
+        tunnels: presence.tunnels,
+        sessions: presence.sessions,
+        providers,
+        endpoints,
+    }))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    file: PathBuf,
+}
+
+/// Copies the store into a new file on the edge's machine.
+pub(super) async fn backup(
+    State(admin): State<Arc<Admin>>,
+    JsonBody(Wanted { file }): JsonBody<Wanted>,
+) -> Result<(StatusCode, Json<BackupView>), AdminError> {
+    let refused = |message: String| Err(AdminError::because(Code::ApiParameterInvalid, message));
+    if !file.is_absolute() {
+        return refused("the file's path must be absolute".to_owned());
+    }
+    if file.symlink_metadata().is_ok() {
+        return refused(format!(
+            "{} is there already, and a backup overwrites nothing",
+            file.display()
+        ));
+    }
+    if !file.parent().is_some_and(std::path::Path::is_dir) {
+        return refused(format!(
+            "{} is no folder",
+            file.parent().unwrap_or(&file).display()
+        ));
+    }
+    admin.parts.store.backup(file.clone()).await?;
+    Ok((
+        StatusCode::CREATED,
+        Json(BackupView {
+            file: file.display().to_string(),
+        }),
+    ))
+}
+
+const ENDPOINTS_SHOWN_MAX: usize = 200;

@@ -1,0 +1,385 @@
+//! What each command does: ask the edge, then print what it said and what comes next.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::client::Client;
+use super::{
+    AddProvider, Ask, CliError, Credential, Operator, Provider, RevokeFlags, RevokeScope, print,
+};
+use crate::admin::views::{
+    BackupView, CredentialView, FreshCredential, OperatorLink, ProviderView, ReceiptView,
+    ScopeView, StatusView,
+};
+use crate::config::{KeyEnvironment, Overrides, Settings};
+
+/// Commands that need a running edge.
+pub(super) fn ask(command: Ask, data_dir: &Path, json: bool) -> Result<(), CliError> {
+    let client = Client::new(data_dir)?;
+    let asked = Asked {
+        client,
+        json,
+        at: format!("--data-dir {}", data_dir.display()),
+    };
+    match command {
+        Ask::Provider(Provider::Add(flags)) => asked.add_provider(&flags),
+        Ask::Provider(Provider::List) => asked.providers(),
+        Ask::Provider(Provider::Remove { name }) => {
+            asked.removed("/providers", &name, "removed", "Provider")
+        }
+        Ask::Authtoken(Credential::Create { description }) => asked.create_authtoken(&description),
+        Ask::Authtoken(Credential::List) => asked.credentials("/authtokens", "authtoken"),
+        Ask::Authtoken(Credential::Revoke { id }) => {
+            asked.removed("/authtokens", &id, "revoked", "Authtoken")
+        }
+        Ask::ApiKey(Credential::Create { description }) => asked.create_api_key(&description),
+        Ask::ApiKey(Credential::List) => asked.credentials("/api-keys", "api-key"),
+        Ask::ApiKey(Credential::Revoke { id }) => {
+            asked.removed("/api-keys", &id, "revoked", "API key")
+        }
+        Ask::Operator(Operator::Link) => asked.operator_link(),
+        Ask::Revoke(flags) => asked.revoke(flags),
+        Ask::Receipt { id } => asked.receipt(&id),
+        Ask::Status => asked.status(),
+        Ask::Backup { file } => asked.backup(&file),
+    }
+}
+
+struct Asked {
+    client: Client,
+    json: bool,
+    /// The flag that finds this edge again, for next steps.
+    at: String,
+}
+
+impl Asked {
+    /// Prints an answer as JSON, or for people.
+    fn say<T: serde::Serialize>(&self, answer: &T, people: impl FnOnce(&T) -> String) {
+        if self.json {
+            print::json(answer);
+        } else {
+            print::text(&people(answer));
+        }
+    }
+
+    fn create_authtoken(&self, description: &str) -> Result<(), CliError> {
+        let fresh: FreshCredential = self
+            .client
+            .create("/authtokens", &json!({ "description": description }))?;
+        self.say(&fresh, |fresh| {
+            format!(
+                "Authtoken {}, shown this once. Next, paste this where your app runs:\n\n  \
+                 agent config add-authtoken {}\n\nThen put a login in front of the app:\n\n  \
+                 agent 8080 --oauth=google\n",
+                fresh.id, fresh.token
+            )
+        });
+        Ok(())
+    }
+
+    fn create_api_key(&self, description: &str) -> Result<(), CliError> {
+        let fresh: FreshCredential = self
+            .client
+            .create("/api-keys", &json!({ "description": description }))?;
+        let status: StatusView = self.client.list("/status")?;
+        self.say(&fresh, |fresh| {
+            format!(
+                "API key {}, shown this once:\n\n  {}\n\nNext:\n  \
+                 curl -H 'Authorization: Bearer KEY' -H 'Ngrok-Version: 2' {}/app/users\n",
+                fresh.id, fresh.token, status.api_url
+            )
+        });
+        Ok(())
+    }
+
+    fn credentials(&self, path: &str, command: &str) -> Result<(), CliError> {
+        let list: Vec<CredentialView> = self.client.list(path)?;
+        self.say(&list, |list| {
+            if list.is_empty() {
+                return format!(
+                    "There is none yet. Next: edge {command} create {}\n",
+                    self.at
+                );
+            }
+            let rows: Vec<[String; 4]> = list
+                .iter()
+                .map(|one| {
+                    let state = one
+                        .revoked_at
+                        .as_ref()
+                        .map_or_else(|| "good".to_owned(), |at| format!("revoked {at}"));
+                    [
+                        one.id.clone(),
+                        one.created_at.clone(),
+                        state,
+                        one.description.clone(),
+                    ]
+                })
+                .collect();
+            print::table(["ID", "CREATED", "STATE", "DESCRIPTION"], &rows)
+        });
+        Ok(())
+    }
+
+    fn removed(&self, path: &str, id: &str, word: &str, what: &str) -> Result<(), CliError> {
+        self.client.remove(&format!("{path}/{}", segment(id)))?;
+        self.say(&json!({ "id": id, word: true }), |_| {
+            format!("{what} {id} is {word}.\n")
+        });
+        Ok(())
+    }
+
+    fn operator_link(&self) -> Result<(), CliError> {
+        let link: OperatorLink = self.client.create("/operator-links", &json!({}))?;
+        self.say(&link, |link| {
+            format!("Open this in the browser that shall be signed in; it works once, until {}:\n\n  {}\n", link.expires_at, link.url)
+        });
+        Ok(())
+    }
+
+    fn add_provider(&self, flags: &AddProvider) -> Result<(), CliError> {
+        let secret = read_secret(&flags.client_secret_file)?;
+        let body = json!({
+            "name": flags.name,
+            "client_id": flags.client_id,
+            "client_secret": secret,
+            "issuer": flags.issuer,
+            "scopes": flags.scopes,
+        });
+        let provider: ProviderView = self.client.create("/providers", &body)?;
+        self.say(&provider, |provider| {
+            format!(
+                "Provider {} is ready: {}\n\nThis redirect URI must be registered there:\n  {}\n\nNext, where your app runs:\n  agent 8080 --oauth={}\n",
+                provider.name, provider.issuer, provider.redirect_uri, provider.name
+            )
+        });
+        Ok(())
+    }
+
+    fn providers(&self) -> Result<(), CliError> {
+        let list: Vec<ProviderView> = self.client.list("/providers")?;
+        self.say(&list, |list| {
+            if list.is_empty() {
+                return format!(
+                    "There is none yet. Next: edge provider add google --client-id … --client-secret-file … {}\n",
+                    self.at
+                );
+            }
+            let rows: Vec<[String; 4]> = list
+                .iter()
+                .map(|one| [one.name.clone(), one.kind.clone(), one.issuer.clone(), one.redirect_uri.clone()])
+                .collect();
+            print::table(["NAME", "KIND", "ISSUER", "REDIRECT URI"], &rows)
+        });
+        Ok(())
+    }
+
+    fn revoke(&self, RevokeFlags { scope, reason }: RevokeFlags) -> Result<(), CliError> {
+        let scope = match scope {
+            RevokeScope::Session { id } => ScopeView::Session(id),
+            RevokeScope::User { id } => ScopeView::User(id),
+            RevokeScope::Endpoint { id } => ScopeView::Endpoint(id),
+            RevokeScope::Provider { name } => ScopeView::Provider(name),
+            RevokeScope::All => ScopeView::All(true),
+        };
+        let receipt: ReceiptView = self
+            .client
+            .create("/revocations", &json!({ "scope": scope, "reason": reason }))?;
+        self.say(&receipt, receipt_text);
+        Ok(())
+    }
+
+    fn receipt(&self, id: &str) -> Result<(), CliError> {
+        let receipt: ReceiptView = self.client.list(&format!("/receipts/{}", segment(id)))?;
+        self.say(&receipt, receipt_text);
+        Ok(())
+    }
+
+    fn status(&self) -> Result<(), CliError> {
+        let status: StatusView = self.client.list("/status")?;
+        self.say(&status, |status| {
+            let providers = if status.providers.is_empty() {
+                "none".to_owned()
+            } else {
+                status.providers.join(", ")
+            };
+            let mut text = print::facts(&[
+                (
+                    "Edge",
+                    format!("{} (version {})", status.edge, status.version),
+                ),
+                ("Running since", status.started_at.clone()),
+                ("Domain", status.domain.clone()),
+                ("Dashboard", status.dashboard_url.clone()),
+                ("API", status.api_url.clone()),
+                ("Providers", providers),
+                ("Tunnels", status.tunnels.to_string()),
+                ("Sessions in memory", status.sessions.to_string()),
+            ]);
+            text.push('\n');
+            if status.endpoints.is_empty() {
+                text.push_str("No endpoint is online. Next, where your app runs: agent 8080\n");
+                return text;
+            }
+            let rows: Vec<[String; 4]> = status
+                .endpoints
+                .iter()
+                .map(|one| {
+                    let login = one.login.clone().unwrap_or_else(|| "public".to_owned());
+                    [one.url.clone(), one.upstream.clone(), login, one.id.clone()]
+                })
+                .collect();
+            text.push_str(&print::table(
+                ["ENDPOINT", "UPSTREAM", "LOGIN", "ID"],
+                &rows,
+            ));
+            text
+        });
+        Ok(())
+    }
+
+    fn backup(&self, file: &Path) -> Result<(), CliError> {
+        // The edge writes it, and may run in another folder.
+        let file =
+            std::path::absolute(file).map_err(|error| CliError::Failed(error.to_string()))?;
+        let made: BackupView = self.client.create("/backups", &json!({ "file": file }))?;
+        self.say(&made, |made| {
+            format!("The store is in {}. Keep the cluster key apart from it: together they open every session.\n", made.file)
+        });
+        Ok(())
+    }
+}
+
+fn receipt_text(receipt: &ReceiptView) -> String {
+    let scope = match &receipt.scope {
+        ScopeView::Session(id) => format!("session {id}"),
+        ScopeView::User(id) => format!("user {id}"),
+        ScopeView::Endpoint(id) => format!("endpoint {id}"),
+        ScopeView::Provider(name) => format!("provider {name}"),
+        ScopeView::All(_) => "all sessions".to_owned(),
+    };
+    let mut facts = vec![
+        ("Receipt", receipt.id.clone()),
+        ("Revoked", scope),
+        ("At", receipt.created_at.clone()),
+        ("Sessions ended", receipt.sessions_ended.to_string()),
+        (
+            "Edges acknowledged",
+            format!("{} of {}", receipt.edges.acknowledged, receipt.edges.total),
+        ),
+        ("Connections cut", receipt.connections_cut.to_string()),
+        (
+            "Durable",
+            if receipt.durable { "yes" } else { "no" }.to_owned(),
+        ),
+        ("Took", format!("{} ms", receipt.elapsed_ms)),
+    ];
+    if !receipt.reason.is_empty() {
+        facts.push(("Reason", receipt.reason.clone()));
+    }
+    if !receipt.edges.missing.is_empty() {
+        facts.push(("No answer from", receipt.edges.missing.join(", ")));
+    }
+    print::facts(&facts)
+}
+
+/// Checks a configuration without starting anything, and shows what an edge would run with.
+pub(super) fn check_config(
+    file: Option<&Path>,
+    data_dir: Option<PathBuf>,
+    json: bool,
+) -> Result<(), CliError> {
+    let overrides = Overrides {
+        data_dir,
+        ..Overrides::default()
+    };
+    let settings = Settings::load(file, overrides, KeyEnvironment::read())?;
+    let name = file.map_or_else(
+        || "the default configuration".to_owned(),
+        |file| file.display().to_string(),
+    );
+    let certificate = settings
+        .certificate
+        .as_ref()
+        .map(|files| files.cert.display().to_string());
+    if json {
+        print::json(&json!({
+            "ok": true,
+            "listen": settings.listen.to_string(),
+            "domain": settings.domain(),
+            "data_dir": settings.data_dir,
+            "workers": settings.workers,
+            "certificate": certificate,
+            "cluster_key": settings.cluster_key_source(),
+        }));
+        return Ok(());
+    }
+    let facts = print::facts(&[
+        ("Listen", settings.listen.to_string()),
+        (
+            "Domain",
+            settings.domain().map_or_else(
+                || "a word under .localhost, kept in the data folder".to_owned(),
+                str::to_owned,
+            ),
+        ),
+        (
+            "Certificate",
+            certificate.unwrap_or_else(|| "a development CA, kept in the data folder".to_owned()),
+        ),
+        ("Data folder", settings.data_dir.display().to_string()),
+        (
+            "Cluster key",
+            format!("from the {}", settings.cluster_key_source()),
+        ),
+        ("Workers", settings.workers.to_string()),
+    ]);
+    let flag = file.map_or_else(String::new, |file| format!(" --config {}", file.display()));
+    print::text(&format!(
+        "{name} is good.\n\n{facts}\nNext: edge serve{flag}\n"
+    ));
+    Ok(())
+}
+
+/// Reads a secret from a file or standard input: the line end that editors leave is not part of it.
+fn read_secret(file: &Path) -> Result<String, CliError> {
+    let failed = |error: std::io::Error| {
+        CliError::Failed(format!(
+            "the client secret cannot be read from {}: {error}",
+            file.display()
+        ))
+    };
+    let mut text = String::new();
+    if file.as_os_str() == "-" {
+        std::io::stdin()
+            .lock()
+            .take(SECRET_BYTES_MAX)
+            .read_to_string(&mut text)
+            .map_err(failed)?;
+    } else {
+        let opened = std::fs::File::open(file).map_err(failed)?;
+        opened
+            .take(SECRET_BYTES_MAX)
+            .read_to_string(&mut text)
+            .map_err(failed)?;
+    }
+    let secret = text.trim_end_matches(['\r', '\n']);
+    if secret.is_empty() {
+        return Err(CliError::Failed(format!(
+            "{} holds no client secret",
+            file.display()
+        )));
+    }
+    Ok(secret.to_owned())
+}
+
+/// A path's segment, whatever was typed.
+fn segment(text: &str) -> String {
+    url::form_urlencoded::byte_serialize(text.as_bytes())
+        .collect::<String>()
+        .replace('+', "%20")
+}
+
+const SECRET_BYTES_MAX: u64 = 64 * 1024;

@@ -1,0 +1,193 @@
+//! The configuration of an edge: `edge.yml`, flags and environment → one checked [`Settings`].
+//!
+//! No part of the edge reads a file or the environment for its settings: they come from here.
+//! Unknown keys, contradictions and unsafe combinations are refused with the line at fault. Reading
+//! order: `file` (the format), `checks` (from the format to settings), `folder` (what lives in the
+//! data folder), `reference` (the documentation of the format).
+
+mod checks;
+mod duration;
+mod file;
+mod folder;
+mod reference;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::secret::{ClusterKey, Secret};
+
+pub(crate) use folder::default_data_dir;
+pub(crate) use reference::reference;
+
+/// An edge's settings: checked, with defaults filled in.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// The public port: TCP for browsers, UDP for agents.
+    pub(crate) listen: SocketAddr,
+    pub(crate) workers: usize,
+    /// The port that browsers use, where something in front of the edge changes it.
+    pub(crate) public_port: Option<u16>,
+    pub(crate) data_dir: PathBuf,
+    /// An MMDB file.
+    pub(crate) geoip: Option<PathBuf>,
+    pub(crate) user_agent_regexes: Option<PathBuf>,
+    pub(crate) header_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) body_timeout: Duration,
+    pub(crate) connections_per_address: u32,
+    /// `None`: the development CA of the data folder, on loopback only.
+    pub(crate) certificate: Option<CertificateFiles>,
+    /// Where agents are told to connect, as `host:port`. Empty: worked out from the rest.
+    pub(crate) advertise: Vec<String>,
+    pub(crate) session_life: Duration,
+    pub(crate) session_idle: Option<Duration>,
+    /// `None`: the word that the data folder keeps.
+    domain: Option<String>,
+    cluster_key: KeySource,
+}
+
+/// The operator's certificate and its private key, both PEM.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct CertificateFiles {
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+/// Where the cluster key comes from.
+#[derive(Clone, Debug)]
+enum KeySource {
+    /// The environment's value.
+    Given(Secret<String>),
+    File(PathBuf),
+    /// Generated at the first start and kept in the data folder.
+    Folder,
+}
+
+/// What flags say over the file.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Overrides {
+    pub(crate) listen: Option<SocketAddr>,
+    pub(crate) domain: Option<String>,
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+/// What the environment says of the cluster key.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KeyEnvironment {
+    pub(crate) key: Option<Secret<String>>,
+    pub(crate) file: Option<PathBuf>,
+}
+
+impl KeyEnvironment {
+    /// Reads `SALLYPORT_CLUSTER_KEY` and `SALLYPORT_CLUSTER_KEY_FILE`. Empty counts as unset.
+    pub(crate) fn read() -> Self {
+        let text = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        Self {
+            key: text(ENV_KEY).map(|value| Secret::new(value.to_string_lossy().into_owned())),
+            file: text(ENV_KEY_FILE).map(PathBuf::from),
+        }
+    }
+}
+
+/// What the data folder adds: made at the first start, the same ever after.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) domain: String,
+    pub(crate) cluster_key: ClusterKey,
+}
+
+impl Settings {
+    /// Reads the file, if one is named, puts the flags over it and checks the whole. Touches no data
+    /// folder.
+    pub(crate) fn load(
+        file: Option<&Path>,
+        overrides: Overrides,
+        environment: KeyEnvironment,
+    ) -> Result<Self, ConfigError> {
+        let source = match file {
+            Some(path) => file::Source::read(path)?,
+            None => file::Source::default(),
+        };
+        checks::settings(&source, overrides, environment)
+    }
+
+    /// Makes the data folder ready (mode 0700) and gives what it holds: the domain, where none is
+    /// configured, and the cluster key, both made at the first start.
+    pub(crate) fn prepare(&self) -> Result<Prepared, ConfigError> {
+        folder::prepare(self)
+    }
+
+    /// The configured domain.
+    pub(crate) fn domain(&self) -> Option<&str> {
+        self.domain.as_deref()
+    }
+
+    /// Where the cluster key comes from, in words.
+    pub(crate) const fn cluster_key_source(&self) -> &'static str {
+        match self.cluster_key {
+            KeySource::Given(_) => "environment",
+            KeySource::File(_) => "file",
+            KeySource::Folder => "data folder",
+        }
+    }
+}
+
+/// Why a configuration is not used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("cannot read {}", file.display())]
+    Read {
+        file: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// The message names file, line and column.
+    #[error("{}:{message}", file.display())]
+    Syntax { file: PathBuf, message: String },
+    #[error("{at}: {message}")]
+    Refused { at: At, message: String },
+    #[error("cannot prepare {}", path.display())]
+    Folder {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{} may be entered by others (mode {mode:04o}), and it holds keys: chmod 700 {}", path.display(), path.display())]
+    FolderOpen { path: PathBuf, mode: u32 },
+    #[error("{at} holds no cluster key: 43 characters of base64url (32 random bytes) are wanted")]
+    Key { at: At },
+}
+
+/// Where a setting was made.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum At {
+    Line {
+        file: PathBuf,
+        line: u64,
+        key: &'static str,
+    },
+    Flag(&'static str),
+    Environment(&'static str),
+    File(PathBuf),
+    Default(&'static str),
+}
+
+impl std::fmt::Display for At {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Line { file, line, key } => write!(f, "{}:{line}: {key}", file.display()),
+            Self::Flag(name) | Self::Environment(name) => f.write_str(name),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Default(key) => write!(f, "{key} (default)"),
+        }
+    }
+}
+
+/// The cluster key itself, as text.
+pub(crate) const ENV_KEY: &str = "SALLYPORT_CLUSTER_KEY";
+/// A file that holds it.
+pub(crate) const ENV_KEY_FILE: &str = "SALLYPORT_CLUSTER_KEY_FILE";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,450 @@
+//! Drives the control protocol with one agent: what `proto::control` decides is carried out here,
+//! what it asks is answered. One loop: wait, one mutation, drain, wait.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use proto::bind::BindRequest;
+use proto::code::Code;
+use proto::codec;
+use proto::control::edge::{Answer, Config, EdgeControl, Event};
+use proto::id::{AuthtokenId, EndpointId, InstanceId};
+use proto::limits;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio_util::sync::CancellationToken;
+
+use crate::secret;
+use crate::store::StoreError;
+use crate::tunnel::bind::{Asker, Granted, Refusal};
+use crate::tunnel::link::{Link, LinkStream};
+use crate::tunnel::listen::Tunnels;
+use crate::tunnel::registry::{Binding, Close, Joined, Tunnel};
+use crate::tunnel::stream::AgentStream;
+
+/// Serves one agent from its first frame to the end of its link.
+pub(super) async fn serve(tunnels: Tunnels, link: Link) {
+    let control = tokio::time::timeout(limits::HANDSHAKE_WITHIN, link.accept()).await;
+    let Ok(Ok(control)) = control else {
+        tracing::debug!(agent.address = %link.peer(), "no control stream came");
+        link.close(
+            u32::from(Code::ControlTimeout.number()),
+            Code::ControlTimeout.meaning(),
+        );
+        return;
+    };
+    let (from, to) = tokio::io::split(control);
+    let opened = tunnels.clock.monotonic();
+    let config = Config {
+        edge: tunnels.edge,
+        edge_version: env!("CARGO_PKG_VERSION").to_owned(),
+        edges: Vec::new(),
+    };
+    let machine = EdgeControl::new(Duration::ZERO, config);
+    let driver = Driver {
+        tunnels,
+        link,
+        opened,
+        machine,
+        from,
+        to,
+        received: BytesMut::new(),
+        joined: None,
+        bound: HashMap::new(),
+        outcomes: FuturesUnordered::new(),
+    };
+    driver.run().await;
+}
+
+struct Driver {
+    tunnels: Tunnels,
+    link: Link,
+    opened: Instant,
+    machine: EdgeControl,
+    from: ReadHalf<LinkStream>,
+    to: WriteHalf<LinkStream>,
+    received: BytesMut,
+    /// Present once the agent has authenticated.
+    joined: Option<Joined>,
+    bound: HashMap<EndpointId, CancellationToken>,
+    /// Questions of the machine that are being answered, and bindings that may be superseded.
+    outcomes: FuturesUnordered<BoxFuture<'static, Outcome>>,
+}
+
+enum Outcome {
+    Authenticated(Result<Joined, (Code, String)>),
+    Bound {
+        request: u32,
+        outcome: Box<Result<(Granted, CancellationToken), Refusal>>,
+    },
+    Superseded(EndpointId),
+}
+
+impl Driver {
+    async fn run(mut self) {
+        let shutdown = self.tunnels.shutdown.clone();
+        let mut draining = false;
+        let ended = loop {
+            if let Some(ended) = self.carry_out().await {
+                break ended;
+            }
+            let now = self.now();
+            let wait = self
+                .machine
+                .poll_timeout()
+                .map_or(Duration::MAX, |at| at.saturating_sub(now))
+                .min(WAIT_MAX);
+            let tunnel = self.tunnel();
+            tokio::select! {
+                biased;
+                () = self.link.closed() => break None,
+                code = ordered(tunnel.as_deref()) => {
+                    self.machine.close(self.now(), code, code.meaning(), false);
+                }
+                () = shutdown.begun(), if !draining => {
+                    draining = true;
+                    self.machine.drain(self.now(), &[]);
+                }
+                () = quiet(tunnel.as_deref()), if draining => {
+                    let code = Code::EdgeDraining;
+                    self.machine.close(self.now(), code, code.meaning(), true);
+                }
+                Some(outcome) = self.outcomes.next(), if !self.outcomes.is_empty() => self.settle(outcome),
+                read = self.from.read_buf(&mut self.received) => match read {
+                    Ok(1..) => self.received(),
+                    Ok(0) | Err(_) => break None,
+                },
+                () = tokio::time::sleep(wait) => self.machine.handle_timeout(self.now()),
+            }
+        };
+        self.end(ended).await;
+    }
+
+    /// Sends the machine's frames and carries out its events. Gives the code that the control
+    /// protocol ended with, once it has.
+    async fn carry_out(&mut self) -> Option<Option<Code>> {
+        loop {
+            let mut out = BytesMut::new();
+            while let Some(frame) = self.machine.poll_frame() {
+                if let Err(error) = codec::encode(&frame, &mut out) {
+                    tracing::error!(error = &error as &dyn std::error::Error, "frame not sent");
+                }
+            }
+            if !out.is_empty() {
+                let written =
+                    tokio::time::timeout(limits::PROBE_WITHIN, self.to.write_all(&out)).await;
+                if !matches!(written, Ok(Ok(()))) {
+                    return Some(None);
+                }
+            }
+            match self.machine.poll_event()? {
+                Event::Authenticate {
+                    id,
+                    secret,
+                    instance,
+                    agent_version,
+                    os,
+                    ..
+                } => {
+                    let asked = authenticate(
+                        self.tunnels.clone(),
+                        self.link.clone(),
+                        id,
+                        secret::sha256(secret.expose()),
+                        instance,
+                        (agent_version, os),
+                    );
+                    self.outcomes
+                        .push(Box::pin(async move { Outcome::Authenticated(asked.await) }));
+                }
+                Event::Bind(request) => self.bind(request),
+                Event::Unbind { endpoint } => self.unbind(endpoint),
+                Event::Probed { round_trip } => {
+                    tracing::trace!(
+                        round_trip_us = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX),
+                        "agent answered a probe"
+                    );
+                }
+                Event::Closed { code, .. } => return Some(Some(code)),
+            }
+        }
+    }
+
+    fn received(&mut self) {
+        loop {
+            let now = self.now();
+            let outcome =
+                match codec::decode_within(&mut self.received, self.machine.frame_bytes_max()) {
+                    Ok(Some(frame)) => self.machine.handle_frame(now, frame),
+                    Ok(None) => return,
+                    Err(error) => {
+                        let error = self.machine.reject(error);
+                        tracing::debug!(error = &error as &dyn std::error::Error, "frame refused");
+                        return;
+                    }
+                };
+            if let Err(error) = outcome {
+                tracing::debug!(error = &error as &dyn std::error::Error, "frame refused");
+                return;
+            }
+        }
+    }
+
+    fn bind(&mut self, request: BindRequest) {
+        let Some(tunnel) = self.tunnel() else {
+            return; // the machine gives no bind before it has authenticated
+        };
+        let tunnels = self.tunnels.clone();
+        self.outcomes.push(Box::pin(async move {
+            let number = request.request;
+            let outcome = bind(tunnels, tunnel, request).await;
+            Outcome::Bound {
+                request: number,
+                outcome: Box::new(outcome),
+            }
+        }));
+    }
+
+    fn unbind(&mut self, endpoint: EndpointId) {
+        if let Some(tunnel) = self.tunnel()
+            && self.bound.remove(&endpoint).is_some()
+        {
+            self.tunnels.registry.unbind(endpoint, tunnel.id);
+            tracing::info!(endpoint.id = %endpoint, tunnel.id = %tunnel.id, "endpoint unbound");
+        }
+    }
+
+    fn settle(&mut self, outcome: Outcome) {
+        let now = self.now();
+        match outcome {
+            Outcome::Authenticated(Ok(joined)) => {
+                let id = joined.tunnel.id;
+                let Tunnel {
+                    link,
+                    agent_version,
+                    os,
+                    ..
+                } = &*joined.tunnel;
+                tracing::info!(
+                    tunnel.id = %id,
+                    agent.version = agent_version,
+                    agent.os = os,
+                    link.transport = link.transport(),
+                    round_trip_us = u64::try_from(link.round_trip().as_micros()).unwrap_or(u64::MAX),
+                    "tunnel up"
+                );
+                self.joined = Some(joined);
+                self.machine
+                    .answer(now, Answer::Authenticated { tunnel: id });
+            }
+            Outcome::Authenticated(Err((code, message))) => {
+                self.machine.answer(now, Answer::Refused { code, message });
+            }
+            Outcome::Bound { request, outcome } => self.answer_bind(now, request, *outcome),
+            Outcome::Superseded(endpoint) => {
+                // Bound anew on this same tunnel since: that binding has a signal of its own.
+                let is_current = self
+                    .bound
+                    .get(&endpoint)
+                    .is_some_and(CancellationToken::is_cancelled);
+                if is_current {
+                    self.bound.remove(&endpoint);
+                    let code = Code::GenerationSuperseded;
+                    self.machine.unbind(now, endpoint, code, code.meaning());
+                }
+            }
+        }
+    }
+
+    fn answer_bind(
+        &mut self,
+        now: Duration,
+        request: u32,
+        outcome: Result<(Granted, CancellationToken), Refusal>,
+    ) {
+        match outcome {
+            Ok((granted, superseded)) => {
+                let endpoint = granted.endpoint.id;
+                tracing::info!(endpoint.id = %endpoint, "endpoint bound");
+                let hears = superseded.clone();
+                self.bound.insert(endpoint, superseded);
+                self.outcomes.push(Box::pin(async move {
+                    hears.cancelled().await;
+                    Outcome::Superseded(endpoint)
+                }));
+                self.machine.answer(
+                    now,
+                    Answer::Bound {
+                        request,
+                        endpoint,
+                        url: granted.url,
+                        notices: granted.notices,
+                    },
+                );
+            }
+            Err(Refusal { code, message }) => {
+                self.machine.answer(
+                    now,
+                    Answer::BindRefused {
+                        request,
+                        code,
+                        message,
+                    },
+                );
+            }
+        }
+    }
+
+    /// Leaves the registry first, so that nothing new is sent here, then says goodbye.
+    async fn end(mut self, code: Option<Code>) {
+        if let Some(joined) = self.joined.take() {
+            let code = code.map(tracing::field::display);
+            tracing::info!(tunnel.id = %joined.tunnel.id, code, "tunnel down");
+        }
+        if code.is_some() {
+            // The close frame is on its way: the agent reads it and closes the link itself.
+            let _ = self.to.shutdown().await;
+            let _ = tokio::time::timeout(GOODBYE, self.link.closed()).await;
+        }
+        let code = code.unwrap_or(Code::AgentGone);
+        self.link.close(u32::from(code.number()), code.name());
+    }
+
+    fn tunnel(&self) -> Option<Arc<Tunnel>> {
+        self.joined
+            .as_ref()
+            .map(|joined| Arc::clone(&joined.tunnel))
+    }
+
+    fn now(&self) -> Duration {
+        self.tunnels.clock.monotonic().duration_since(self.opened)
+    }
+}
+
+/// Who it is. Joined to the registry before the token is looked at for the last time, so that a
+/// revocation in between finds the tunnel.
+async fn authenticate(
+    tunnels: Tunnels,
+    link: Link,
+    id: AuthtokenId,
+    secret_hash: [u8; 32],
+    instance: InstanceId,
+    (agent_version, os): (String, String),
+) -> Result<Joined, (Code, String)> {
+    check(&tunnels, id, secret_hash).await?;
+    let tunnel = Arc::new(Tunnel {
+        id: secret::new_id(tunnels.clock.unix_ms()),
+        authtoken: id,
+        instance,
+        link,
+        agent_version,
+        os,
+        open_streams: AtomicU64::new(0),
+        close: Close::default(),
+    });
+    let joined = tunnels.registry.join(&tunnel);
+    check(&tunnels, id, secret_hash).await?;
+    Ok(joined)
+}
+
+async fn check(
+    tunnels: &Tunnels,
+    id: AuthtokenId,
+    secret_hash: [u8; 32],
+) -> Result<(), (Code, String)> {
+    let refused = |code: Code| Err((code, code.meaning().to_owned()));
+    match tunnels.store.authtoken(id).await {
+        // A wrong secret and an unknown id look alike.
+        Ok(Some(record)) if !secret::equal(&record.secret_hash, &secret_hash) => {
+            refused(Code::AuthtokenUnknown)
+        }
+        Ok(Some(record)) if record.revoked_at.is_some() => refused(Code::AuthtokenRevoked),
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => refused(Code::AuthtokenUnknown),
+        Err(error) => {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "authtoken not read"
+            );
+            let code = match error {
+                StoreError::Full(_) => Code::StoreFull,
+                StoreError::Unavailable(_)
+                | StoreError::NewerSchema { .. }
+                | StoreError::Unreadable { .. }
+                | StoreError::RevokedMeanwhile => Code::StoreUnavailable,
+            };
+            refused(code)
+        }
+    }
+}
+
+/// Proves the path, then claims and takes the endpoint, one bind of this edge at a time.
+async fn bind(
+    tunnels: Tunnels,
+    tunnel: Arc<Tunnel>,
+    request: BindRequest,
+) -> Result<(Granted, CancellationToken), Refusal> {
+    let nowhere = EndpointId::from_bytes([0; 20]);
+    AgentStream::probe(&tunnel.link, nowhere, request.generation)
+        .await
+        .map_err(|failed| Refusal::new(failed.code, failed.message))?;
+    let superseded = CancellationToken::new();
+    let binding = Binding {
+        tunnel: Arc::clone(&tunnel),
+        generation: request.generation,
+        pooling: request.pooling,
+        superseded: superseded.clone(),
+    };
+    let refused = |code: Code| Refusal::new(code, code.meaning().to_owned());
+    let asker = Asker {
+        authtoken: tunnel.authtoken,
+        instance: tunnel.instance,
+    };
+    let _deciding = tunnels.deciding.lock().await;
+    let granted = tunnels
+        .binder
+        .claim(asker, &request, |held, wanted| {
+            tunnels.registry.check(held.id, &binding).map_err(refused)?;
+            let others = tunnels.registry.others_serve(held.id, tunnel.instance);
+            if others && held.access != *wanted {
+                let message =
+                    "the agents that share this name must ask for the same login".to_owned();
+                return Err(Refusal::new(Code::NameTaken, message));
+            }
+            Ok(())
+        })
+        .await?;
+    (tunnels.settled)(granted.endpoint.clone()).await;
+    tunnels
+        .registry
+        .bind(granted.endpoint.id, binding)
+        .map_err(refused)?;
+    Ok((granted, superseded))
+}
+
+/// Resolves once the tunnel is ordered to close; never for one that does not exist yet.
+async fn ordered(tunnel: Option<&Tunnel>) -> Code {
+    match tunnel {
+        Some(tunnel) => tunnel.close.given().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Resolves once no exchange is under way.
+async fn quiet(tunnel: Option<&Tunnel>) {
+    while tunnel.is_some_and(|tunnel| tunnel.open_streams.load(Ordering::Relaxed) > 0) {
+        tokio::time::sleep(QUIET_LOOK).await;
+    }
+}
+
+/// How long the loop sleeps at most; nothing depends on it.
+const WAIT_MAX: Duration = Duration::from_hours(1);
+/// How long an agent may take to close after our close frame.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// Only while draining, when an exchange's end need not be noticed at once.
+const QUIET_LOOK: Duration = Duration::from_millis(50);

@@ -1,0 +1,82 @@
+//! Accepts agents on the public UDP port and gives each a driver of its own.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::id::EdgeId;
+use tokio::sync::Mutex;
+
+use crate::clock::Clock;
+use crate::model::endpoint::Endpoint;
+use crate::shutdown::Shutdown;
+use crate::store::Store;
+use crate::tunnel::agent;
+use crate::tunnel::bind::Binder;
+use crate::tunnel::link::{Connecting, Listener};
+use crate::tunnel::registry::Registry;
+
+/// Waits until this edge routes an endpoint as it was claimed, so that the address an agent prints
+/// works. Bounded by whoever wired it.
+pub(crate) type Settled =
+    Arc<dyn Fn(Endpoint) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+/// What accepting and serving agents needs. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Tunnels {
+    pub(crate) listener: Arc<Listener>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) binder: Binder,
+    pub(crate) settled: Settled,
+    pub(crate) edge: EdgeId,
+    pub(crate) clock: Clock,
+    pub(crate) shutdown: Shutdown,
+    /// One bind decides at a time: what it looked at stays true until it has claimed.
+    pub(crate) deciding: Arc<Mutex<()>>,
+}
+
+impl Tunnels {
+    /// Accepts agents until the edge stops.
+    pub(crate) async fn run(self) {
+        loop {
+            let connecting = tokio::select! {
+                () = self.shutdown.begun() => break,
+                connecting = self.listener.accept() => connecting,
+            };
+            let Some(connecting) = connecting else { break };
+            let tunnels = self.clone();
+            self.shutdown
+                .spawn(async move { tunnels.establish(connecting).await });
+        }
+        self.listener.stop_accepting();
+    }
+
+    async fn establish(self, connecting: Connecting) {
+        let peer = connecting.peer();
+        match tokio::time::timeout(HANDSHAKE, connecting.establish()).await {
+            Ok(Ok(link)) => agent::serve(self, link).await,
+            Ok(Err(error)) => tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                agent.address = %peer,
+                "link not established"
+            ),
+            Err(_) => tracing::debug!(agent.address = %peer, "link handshake timed out"),
+        }
+    }
+
+    /// Ends every link that is left and waits, for a bounded time, until the goodbyes are out.
+    pub(crate) async fn end(&self) {
+        self.listener.close();
+        if tokio::time::timeout(GOODBYES, self.listener.wait_idle())
+            .await
+            .is_err()
+        {
+            tracing::debug!("some links did not say goodbye in time");
+        }
+    }
+}
+
+/// TLS and address validation of a link.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+const GOODBYES: Duration = Duration::from_secs(1);

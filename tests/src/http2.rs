@@ -1,0 +1,187 @@
+//! HTTP/2 with the windows in the test's hands, and reset reasons seen.
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use h2::{RecvStream, SendStream};
+
+use crate::http::{Ask, Body, Fault};
+use crate::http1;
+use crate::net::Net;
+
+/// One connection, driven by a task of its own; closed when the last clone and stream are gone.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    sender: SendRequest<Bytes>,
+}
+
+/// A reply whose head is here.
+#[derive(Debug)]
+pub struct H2Response {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    body: RecvStream,
+    /// False: what is read is not given back, so the window fills.
+    pub releases: bool,
+    _connection: Connection,
+}
+
+impl Connection {
+    /// With `window`, the initial window of every stream (and the connection's stays at its default).
+    pub async fn open(net: &Net, name: &str, window: Option<u32>) -> Result<Self, Fault> {
+        let io = net
+            .connect_h2(name)
+            .await
+            .map_err(|error| http1::fault(&error))?;
+        let mut builder = h2::client::Builder::new();
+        builder.enable_push(false);
+        match window {
+            Some(window) => builder.initial_window_size(window),
+            None => builder
+                .initial_window_size(1 << 20)
+                .initial_connection_window_size(8 << 20),
+        };
+        let (sender, connection) = builder.handshake(io).await.map_err(|error| fault(&error))?;
+        tokio::spawn(async move {
+            // How it ended is seen by its streams.
+            let _ = connection.await;
+        });
+        Ok(Self { sender })
+    }
+
+    /// Sends a request whole; a streamed body is left open (and then reset when dropped).
+    pub async fn request(&self, ask: &Ask) -> Result<H2Response, Fault> {
+        let (response, mut stream) = self.begin(ask).await?;
+        if let Body::Whole(body) = &ask.body {
+            stream
+                .send_data(body.clone(), true)
+                .map_err(|error| fault(&error))?;
+        }
+        self.answer(response).await
+    }
+
+    /// Sends the head; the caller sends the body.
+    pub async fn begin(
+        &self,
+        ask: &Ask,
+    ) -> Result<(h2::client::ResponseFuture, SendStream<Bytes>), Fault> {
+        let uri = http::Uri::builder()
+            .scheme("https")
+            .authority(ask.authority.as_str())
+            .path_and_query(ask.target.as_str())
+            .build()
+            .map_err(|error| Fault::Garbage(format!("{}: {error}", ask.target)))?;
+        let mut request = http::Request::builder()
+            .method(ask.method.as_str())
+            .uri(uri)
+            .version(http::Version::HTTP_2);
+        for (name, value) in &ask.headers {
+            request = request.header(name.to_ascii_lowercase(), value);
+        }
+        let request = request
+            .body(())
+            .map_err(|error| Fault::Garbage(error.to_string()))?;
+        let mut sender = self
+            .sender
+            .clone()
+            .ready()
+            .await
+            .map_err(|error| fault(&error))?;
+        sender
+            .send_request(request, matches!(ask.body, Body::None))
+            .map_err(|error| fault(&error))
+    }
+
+    /// Waits for the reply's head.
+    pub async fn answer(&self, response: h2::client::ResponseFuture) -> Result<H2Response, Fault> {
+        let (parts, body) = response.await.map_err(|error| fault(&error))?.into_parts();
+        let headers = parts
+            .headers
+            .iter()
+            .map(|(name, value)| {
+                (
+                    name.to_string(),
+                    String::from_utf8_lossy(value.as_bytes()).into_owned(),
+                )
+            })
+            .collect();
+        Ok(H2Response {
+            status: parts.status.as_u16(),
+            headers,
+            body,
+            releases: true,
+            _connection: self.clone(),
+        })
+    }
+}
+
+impl H2Response {
+    /// The next piece of the body; `None` once it ended well.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Fault> {
+        match self.body.data().await {
+            None => {
+                if let Ok(Some(trailers)) = self.body.trailers().await {
+                    for (name, value) in &trailers {
+                        self.headers.push((
+                            format!("trailer:{name}"),
+                            String::from_utf8_lossy(value.as_bytes()).into_owned(),
+                        ));
+                    }
+                }
+                Ok(None)
+            }
+            Some(Ok(data)) => {
+                if self.releases {
+                    // Fails only on a stream that is gone, which the next read says better.
+                    let _ = self.body.flow_control().release_capacity(data.len());
+                }
+                Ok(Some(data))
+            }
+            Some(Err(error)) => Err(fault(&error)),
+        }
+    }
+}
+
+/// Sends a piece of a body as the peer's window allows.
+///
+/// # Errors
+/// How the stream ended.
+pub async fn send_data(
+    stream: &mut SendStream<Bytes>,
+    mut data: Bytes,
+    end: bool,
+) -> Result<(), Fault> {
+    while !data.is_empty() {
+        stream.reserve_capacity(data.len());
+        let granted = loop {
+            if stream.capacity() > 0 {
+                break stream.capacity();
+            }
+            match std::future::poll_fn(|cx| stream.poll_capacity(cx)).await {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(fault(&error)),
+                None => return Err(Fault::Reset),
+            }
+        };
+        let piece = data.split_to(granted.min(data.len()));
+        stream
+            .send_data(piece, false)
+            .map_err(|error| fault(&error))?;
+    }
+    if end {
+        stream
+            .send_data(Bytes::new(), true)
+            .map_err(|error| fault(&error))?;
+    }
+    Ok(())
+}
+
+/// What an error says about how the stream or its connection ended.
+pub fn fault(error: &h2::Error) -> Fault {
+    if error.is_reset() {
+        return Fault::Reset;
+    }
+    if let Some(io) = error.get_io() {
+        return http1::fault(io);
+    }
+    Fault::Connection(error.to_string())
+}
