@@ -69,10 +69,3 @@ fn fail(errno: &AtomicI32) -> io::Result<()> {
         errno => Err(io::Error::from_raw_os_error(errno)),
     }
 }
-
-impl super::Embedded {
-    /// For tests of what uses the store: every write fails with this system error; 0 heals.
-    pub(crate) fn fail_writes(&self, errno: i32) {
-        self.engine.disk().faults.fail_writes(errno, 0);
-    }
-}
