@@ -12,7 +12,6 @@ pub(super) struct Faults {
     /// Writes that still go through.
     spare: AtomicU32,
     skip_sync: AtomicBool,
-    writes: AtomicU32,
 }
 
 impl Faults {
@@ -40,13 +39,7 @@ impl Faults {
         self.skip_sync.store(true, Ordering::SeqCst);
     }
 
-    /// Writes so far: one more than needed is one that failed.
-    pub(super) fn writes(&self) -> u32 {
-        self.writes.load(Ordering::SeqCst)
-    }
-
     pub(super) fn before_write(&self) -> io::Result<()> {
-        self.writes.fetch_add(1, Ordering::SeqCst);
         let errno = self.write.load(Ordering::SeqCst);
         if errno == 0 {
             return Ok(());

@@ -171,7 +171,7 @@ impl World {
                 };
                 let mut new = self.lab.new_session(login, self.head);
                 new.replaces = replaces
-                    .and_then(|of| self.pick(&of))
+                    .and_then(|of| self.pick(of))
                     .map(|session| session.id);
                 self.begun.push(new);
             }
@@ -181,13 +181,13 @@ impl World {
             }
             Step::Revoke(aim) => self.revoke(aim).await,
             Step::Touch(of) => {
-                if let Some(session) = self.pick(&of) {
+                if let Some(session) = self.pick(of) {
                     let batch = vec![(session.id, self.lab.at(30))];
                     self.lab.store().touch(batch).await.unwrap();
                 }
             }
             Step::Announce(of) => {
-                if let Some(session) = self.pick(&of) {
+                if let Some(session) = self.pick(of) {
                     self.edge.entries.entry(session.id).or_insert(Entry {
                         state: SessionState::Loading,
                         read: None,
@@ -196,13 +196,13 @@ impl World {
                 }
             }
             Step::Read(of) => {
-                if let Some(id) = self.edge.pick(&of) {
+                if let Some(id) = self.edge.pick(of) {
                     let read = self.lab.store().load_session(id).await.unwrap();
                     self.edge.entries.get_mut(&id).unwrap().read = Some(read);
                 }
             }
             Step::Merge(of) => {
-                if let Some(id) = self.edge.pick(&of) {
+                if let Some(id) = self.edge.pick(of) {
                     self.edge.merge(id);
                 }
             }
@@ -212,8 +212,6 @@ impl World {
             }
             Step::Restart => {
                 self.lab.reopen().await;
-                let crate::store::Store::Embedded(engine) = self.lab.store();
-                engine.skip_syncs();
             }
             Step::Create(_) => {}
         }
@@ -258,11 +256,11 @@ impl World {
         let scope = match aim {
             Aim::All => Scope::All,
             Aim::Provider(okta) => Scope::Provider(provider(okta).to_owned()),
-            Aim::Session(of) => match self.pick(&of) {
+            Aim::Session(of) => match self.pick(of) {
                 Some(session) => Scope::Session(session.id),
                 None => return,
             },
-            Aim::User(of, delete) => match self.pick(&of) {
+            Aim::User(of, delete) => match self.pick(of) {
                 Some(session) => {
                     delete_user = delete;
                     Scope::User(session.user)
@@ -368,7 +366,7 @@ impl World {
         }
     }
 
-    fn pick(&self, of: &Index) -> Option<&Session> {
+    fn pick(&self, of: Index) -> Option<&Session> {
         (!self.sessions.is_empty()).then(|| &of.get(&self.sessions).0)
     }
 
@@ -381,7 +379,7 @@ impl World {
 }
 
 impl Edge {
-    fn pick(&self, of: &Index) -> Option<SessionId> {
+    fn pick(&self, of: Index) -> Option<SessionId> {
         let ids: Vec<_> = self.entries.keys().copied().collect();
         (!ids.is_empty()).then(|| *of.get(&ids))
     }
