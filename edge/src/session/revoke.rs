@@ -73,7 +73,15 @@ impl Revocations {
         receipt.edges_missing = reached.missing;
         receipt.connections_cut = reached.connections_cut;
         receipt.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.store.complete_receipt(receipt.clone()).await?;
+        // The revocation stands, whatever becomes of its receipt's figures: an error would say that
+        // nothing was revoked.
+        if let Err(error) = self.store.complete_receipt(receipt.clone()).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                receipt.id = %receipt.id,
+                "receipt not completed"
+            );
+        }
         Ok(Some(receipt))
     }
 }
