@@ -59,6 +59,8 @@ struct Ready {
     /// The endpoint as reached through each edge.
     edge_urls: Vec<String>,
     data_dir: String,
+    #[serde(skip)]
+    app_port: u16,
 }
 
 /// Builds, starts, waits for the end.
@@ -78,7 +80,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let result = match result {
         Ok(Some(ready)) => {
-            say::ready(&ready, &progress, &place, &args)?;
+            say::ready(&ready, &progress, &place, args.json)?;
             tokio::select! {
                 () = ends.come() => {}
                 () = children.report_deaths(&progress) => {}
@@ -149,6 +151,7 @@ async fn start(
         edge_pids: vec![edge.pid],
         edge_urls: vec![agent.url],
         data_dir: edge.ready.data_dir,
+        app_port: port,
     })
 }
 

@@ -161,4 +161,5 @@ fn collect_top(root: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
 }
 
 const MEMBERS: [&str; 5] = ["agent", "edge", "proto", "tests", "xtask"];
-const SKIPPED_FOLDERS: [&str; 4] = ["node_modules", "target", "corpus", "artifacts"];
+/// What tools make, and what somebody else wrote.
+const SKIPPED_FOLDERS: [&str; 5] = ["artifacts", "corpus", "node_modules", "target", "uap-core"];

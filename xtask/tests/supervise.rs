@@ -1,4 +1,5 @@
 //! A child does not outlive whoever started it, even when that one is killed.
+#![cfg(target_os = "linux")]
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -16,6 +17,7 @@ fn check(script: &str) -> anyhow::Result<()> {
         .env("XTASK", env!("CARGO_BIN_EXE_xtask"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
+        .stderr(Stdio::null())
         .spawn()?;
     let stdout = shell.stdout.take().context("no output")?;
     let mut line = String::new();
@@ -44,17 +46,17 @@ fn is_running(pid: Pid) -> bool {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn a_program_dies_with_its_parent() {
-    check("\"$XTASK\" supervise exec --parent $$ -- sh -c 'echo $$; exec sleep 1000' & wait")
+    check("\"$XTASK\" supervise exec --parent $$ -- sh -c 'echo $$; exec sleep 60' & wait")
         .unwrap();
 }
 
 #[test]
 fn a_watched_group_dies_with_its_parent() {
-    // `set -m` gives the background job a process group of its own.
+    // The watch begins once the group is there, as it does for groups that we start.
     check(
-        "set -m; sleep 1000 & child=$!; set +m; \
+        "setsid sleep 60 & child=$!; \
+         until [ \"$(ps -o pgid= -p $child | tr -d ' ')\" = $child ]; do :; done; \
          \"$XTASK\" supervise watch --parent $$ --group $child & echo $child; wait",
     )
     .unwrap();

@@ -30,7 +30,12 @@ impl Place {
             folder,
             _lock: lock,
         };
-        for part in [place.data_dir(), place.agent_config_home(), place.log_dir()] {
+        for part in [
+            place.data_dir(),
+            place.agent_config_home(),
+            place.other_agent_config_home(),
+            place.log_dir(),
+        ] {
             fs::create_dir_all(part)?;
         }
         Ok(place)
@@ -46,6 +51,11 @@ impl Place {
 
     pub(super) fn agent_config(&self) -> PathBuf {
         self.agent_config_home().join("agent.yml")
+    }
+
+    /// Where a second agent on this machine would keep what is its own.
+    pub(super) fn other_agent_config_home(&self) -> PathBuf {
+        self.folder.path().join("agent-2")
     }
 
     pub(super) fn log_dir(&self) -> PathBuf {

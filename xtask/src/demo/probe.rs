@@ -3,6 +3,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,13 +54,16 @@ async fn status(url: &Url, tls: &TlsConnector) -> anyhow::Result<StatusCode> {
     let request = Request::get(url.path())
         .header("host", format!("{host}:{port}"))
         .body(Empty::<Bytes>::new())?;
-    tokio::select! {
-        response = sender.send_request(request) => Ok(response?.status()),
+    let mut response = pin!(sender.send_request(request));
+    let response = tokio::select! {
+        response = &mut response => response?,
+        // A connection that ends at once may have brought the answer all the same.
         ended = connection => {
             ended?;
-            bail!("it closes the connection")
+            response.await?
         }
-    }
+    };
+    Ok(response.status())
 }
 
 fn trusting(ca_file: &Path) -> anyhow::Result<TlsConnector> {

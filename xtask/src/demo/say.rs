@@ -3,9 +3,9 @@
 use std::io::Write as _;
 use std::time::Instant;
 
+use crate::demo::Ready;
 use crate::demo::parts::PROVIDER;
 use crate::demo::place::Place;
-use crate::demo::{Args, Ready};
 
 /// Says what happens and how long it took so far.
 #[derive(Debug)]
@@ -28,21 +28,21 @@ pub(super) fn ready(
     ready: &Ready,
     progress: &Progress,
     place: &Place,
-    args: &Args,
+    is_json: bool,
 ) -> anyhow::Result<()> {
     progress.say("ready");
     let mut out = std::io::stdout().lock();
-    if args.json {
+    if is_json {
         serde_json::to_writer(&mut out, ready)?;
         writeln!(out)?;
     } else {
-        out.write_all(page(ready, place, args.port).as_bytes())?;
+        out.write_all(page(ready, place).as_bytes())?;
     }
     out.flush()?;
     Ok(())
 }
 
-fn page(ready: &Ready, place: &Place, port: Option<u16>) -> String {
+fn page(ready: &Ready, place: &Place) -> String {
     let Ready {
         endpoint_url,
         operator_link,
@@ -54,20 +54,19 @@ fn page(ready: &Ready, place: &Place, port: Option<u16>) -> String {
         edge_bin,
         agent_bin,
         data_dir,
+        authtoken,
+        app_port,
         ..
     } = ready;
-    let app = port.map_or_else(
-        || "the sample app".to_owned(),
-        |port| format!("your app on port {port}"),
-    );
-    let config = place.agent_config();
-    let config = config.display();
+    // Another folder is another agent, which gets another name.
+    let other_config_home = place.other_agent_config_home();
+    let other_config_home = other_config_home.display();
     let logs = place.log_dir();
     let logs = logs.display();
     format!(
         "
   App         {endpoint_url}
-              {app}, behind a login: sign in as ada, lin or mal (no passwords)
+              the app on port {app_port}, behind a login: sign in as ada, lin or mal (no passwords)
   Dashboard   {operator_link}
               signs you in, once; afterwards {dashboard_url}
               another link: {edge_bin} operator link --data-dir {data_dir}
@@ -84,14 +83,13 @@ fn page(ready: &Ready, place: &Place, port: Option<u16>) -> String {
        curl --cacert {ca_file} -H 'Ngrok-Version: 2' \\
          -H 'Authorization: Bearer {api_key}' {api_url}/app/sessions
   4. Let in one e-mail domain only. lin is of another, and nobody has verified mal's address:
-       {agent_bin} http {shown_port} --oauth={PROVIDER} --oauth-allow-domain=example.test \\
-         --config {config}
+       XDG_CONFIG_HOME={other_config_home} SALLYPORT_AUTHTOKEN={authtoken} \\
+         {agent_bin} http {app_port} --oauth={PROVIDER} --oauth-allow-domain=example.test
      Sign out at {issuer_url}/ to be somebody else.
 
   Logs        {logs}
   Ctrl-C ends everything.
 
 ",
-        shown_port = port.unwrap_or(8080),
     )
 }

@@ -20,6 +20,7 @@ fn the_json_line_has_exactly_the_fields_that_the_readme_lists() {
         edge_pids: vec![2],
         edge_urls: vec![String::new()],
         data_dir: String::new(),
+        app_port: 3,
     };
     let json = serde_json::to_value(&ready).unwrap();
     let mut fields: Vec<&str> = json

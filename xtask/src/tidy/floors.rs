@@ -121,25 +121,26 @@ pub(super) const EDGE: House = House {
     ],
 };
 
-/// The agent's floors.
+/// The agent's floors: those of the design, above two leaves that it does not name.
 pub(super) const AGENT: House = House {
     name: "agent",
     floors: &[
         Floor {
             planned: &["lib"],
             is_wiring: true,
-            ..floor(5, &["main", "cli"])
+            ..floor(6, &["main", "cli"])
         },
         Floor {
             planned: &["api", "service"],
-            ..floor(4, &[])
+            ..floor(5, &[])
         },
-        floor(3, &["agent"]),
+        floor(4, &["agent"]),
         Floor {
             planned: &["inspect"],
-            ..floor(2, &["link", "control", "forward", "status"])
+            ..floor(3, &["link", "control", "forward", "status"])
         },
-        floor(1, &["upstream", "backoff", "config"]),
+        floor(2, &["upstream", "backoff", "config", "instance"]),
+        floor(1, &["addrs", "private_file"]),
     ],
 };
 
