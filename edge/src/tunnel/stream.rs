@@ -36,13 +36,13 @@ impl AgentStream {
     /// Opens a stream and waits for the agent's ack.
     ///
     /// # Errors
-    /// With the agent's own code when it refuses, `agent_gone` when the link ends, `upstream_timeout`
-    /// when no ack comes in time.
+    /// With the agent's own code when it refuses, `agent_gone` when the link ends or no
+    /// ack comes in time: an agent that lives tells of a slow upstream by itself, and sooner.
     pub(crate) async fn open(link: &Link, head: &StreamHead) -> Result<Self, NotOpened> {
         let opened = tokio::time::timeout(ACK_WITHIN, Self::open_unbounded(link, head)).await;
         opened.unwrap_or_else(|_| {
             Err(NotOpened::new(
-                Code::UpstreamTimeout,
+                Code::AgentGone,
                 "the agent did not answer in time",
             ))
         })
