@@ -164,8 +164,12 @@ impl Edge {
         .map_err(StartError::Store)?;
         let tunnels = Tunnels {
             listener: Arc::new(
-                Listener::new(bound.udp.try_clone().map_err(StartError::Io)?, quic)
-                    .map_err(StartError::Io)?,
+                Listener::new(
+                    bound.udp.try_clone().map_err(StartError::Io)?,
+                    quic,
+                    &cluster_key.derive("link reset"),
+                )
+                .map_err(StartError::Io)?,
             ),
             registry: Arc::clone(&registry),
             store: Arc::clone(&store),

@@ -64,17 +64,14 @@ fn json_is_as_promised() {
                "upstream": "http://localhost:8080", "endpoint_id": "ep_1",
                "login": "google: everybody"})
     );
-    for (event, name) in [
-        (Event::Notice(trouble()), "notice"),
-        (Event::Error(trouble()), "error"),
-    ] {
-        assert_eq!(
-            json_of(&event),
-            json!({"event": name, "code": "SP_2021",
-                   "message": "Anyone with an account at google can sign in.",
-                   "next_step": "Add --oauth-allow-domain your-company.com"})
-        );
-    }
+    let told = json!({"event": "error", "code": "SP_2021",
+                      "message": "Anyone with an account at google can sign in.",
+                      "next_step": "Add --oauth-allow-domain your-company.com"});
+    assert_eq!(json_of(&Event::Error(trouble())), told);
+    let mut notice = told;
+    notice["event"] = json!("notice");
+    notice["upstream"] = Value::Null;
+    assert_eq!(json_of(&Event::Notice(trouble())), notice);
     assert_eq!(json_of(&down())["code"], "SP_4001");
     assert_eq!(json_of(&up())["upstream"], "http://localhost:8080");
 }
