@@ -176,7 +176,7 @@ async fn a_revoked_authtoken_ends_its_agent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn endpoint_classes() {
     let world = World::with_login().await;
-    world.agent("app", &[]).await;
+    let _agent = world.agent("app", &[]).await;
     let other = world
         .edge
         .cli(&["authtoken", "create", "--json"])

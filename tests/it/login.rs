@@ -102,7 +102,7 @@ async fn the_whole_way() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_page_loads_are_redirected() {
     let world = World::with_login().await;
-    world.login_agent("app").await;
+    let _agent = world.login_agent("app").await;
     for version in Version::BOTH {
         for method in ["GET", "HEAD"] {
             let reply = Ask::get(&world.net, "app", "/x")

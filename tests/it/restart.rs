@@ -153,7 +153,7 @@ async fn sessions_survive_the_edge() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_drains() {
     let mut world = World::start().await;
-    world.agent("app", &[]).await;
+    let _agent = world.agent("app", &[]).await;
     let ask = Ask::get(&world.net, "app", "/big?n=3000000");
     let mut response = ask.open(&world.net, Version::H1).await.unwrap();
     assert!(response.chunk().await.unwrap().is_some());

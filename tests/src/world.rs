@@ -55,8 +55,9 @@ pub struct Edge {
     wrapper: Vec<String>,
 }
 
-/// A running agent.
+/// A running agent; killed when dropped.
 #[derive(Debug)]
+#[must_use = "an agent ends when it is dropped"]
 pub struct Agent {
     pub process: Process,
     /// The public URL, without a slash at the end.
@@ -223,6 +224,12 @@ impl World {
         assert_eq!(added.code, Some(0), "{}", added.all());
         let mut arguments = arguments.to_vec();
         arguments.push("--json".to_owned());
+        if !arguments
+            .iter()
+            .any(|argument| argument.starts_with("--log"))
+        {
+            arguments.push(format!("--log={LOG_FILTER}"));
+        }
         let start = Start {
             arguments,
             home,
@@ -347,6 +354,16 @@ impl World {
             Some(self.net.domain.as_str()),
             "the domain stays"
         );
+    }
+}
+
+impl Drop for World {
+    /// A failed test's folder stays, with logs and store, to be looked at.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.dir.disable_cleanup(true);
+            eprintln!("kept: {}", self.dir.path().display());
+        }
     }
 }
 
