@@ -36,13 +36,14 @@ pub(crate) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>
     Ok(addrs)
 }
 
-/// Tries addresses in order, each [`STAGGER`] after the one before or as soon as that failed, and
+/// Tries addresses in order, each `stagger` after the one before or as soon as that failed, and
 /// gives the first success. Dropping the future drops every attempt.
 ///
 /// # Errors
 /// What each attempt ended with, in the order of their ends.
 pub(crate) async fn race<T, E, F>(
     addrs: &[SocketAddr],
+    stagger: Duration,
     mut attempt: impl FnMut(SocketAddr) -> F,
 ) -> Result<T, Vec<E>>
 where
@@ -61,7 +62,7 @@ where
                 Ok(winner) => return Ok(winner),
                 Err(error) => errors.push(error),
             },
-            () = tokio::time::sleep(STAGGER), if !none_waits => {}
+            () = tokio::time::sleep(stagger), if !none_waits => {}
             else => return Err(errors),
         }
         if none_waits && attempts.is_empty() {
@@ -77,7 +78,7 @@ fn is_localhost(name: &str) -> bool {
 }
 
 /// RFC 8305 §5: the recommended delay between attempts.
-const STAGGER: Duration = Duration::from_millis(250);
+pub(crate) const STAGGER: Duration = Duration::from_millis(250);
 /// A name with more addresses than this is tried at the first ones.
 const ADDRS_MAX: usize = 8;
 

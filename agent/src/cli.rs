@@ -17,7 +17,6 @@ pub use commands::main;
 #[command(
     name = "agent",
     version,
-    about,
     after_help = EXAMPLES,
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,

@@ -253,6 +253,13 @@ impl ConfigError {
     }
 
     fn unreadable(path: &Path, error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::NotFound {
+            return Self::invalid(
+                format!("{} does not exist", path.display()),
+                "check the path, or make the file with: agent config add-authtoken TOKEN"
+                    .to_owned(),
+            );
+        }
         Self::invalid(
             format!("{} cannot be read: {error}", path.display()),
             "check the path and its permissions".to_owned(),
@@ -288,7 +295,8 @@ pub(crate) fn add_authtoken(
     flag: Option<&Path>,
     environment: &Environment,
 ) -> Result<PathBuf, ConfigError> {
-    parse_authtoken(token, "what was given")?;
+    Authtoken::parse(token.expose())
+        .map_err(|code| ConfigError::of(code, code.meaning().to_owned()))?;
     let path = path_of(flag, environment).ok_or_else(no_home)?;
     edit::add_authtoken(&path, token)?;
     Ok(path)

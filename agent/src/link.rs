@@ -112,7 +112,7 @@ impl Link {
     pub(crate) async fn dial(target: &Target) -> Result<Self, DialError> {
         let dialler = quic::Dialler::new(target)?;
         let (found, mut trouble) = resolve_all(&target.addrs).await;
-        let errors = match addrs::race(&found, |addr| dialler.dial(addr)).await {
+        let errors = match addrs::race(&found, addrs::STAGGER, |addr| dialler.dial(addr)).await {
             Ok(link) => {
                 let transport = Transport::Quic(link);
                 return Ok(Self { transport });

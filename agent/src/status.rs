@@ -275,26 +275,25 @@ fn plain(text: &str) -> String {
         .collect()
 }
 
-/// A message as a sentence: errors are kept without capital and full stop. URLs and commands at the
-/// front keep their spelling.
+/// A message as a sentence: errors are kept without capital and full stop. What begins with a URL or a
+/// path keeps its spelling, and what ends in a command is not followed by a full stop that would be
+/// pasted with it.
 pub(crate) fn sentence(text: &str) -> String {
     let mut characters = text.chars();
-    let Some(first) = characters.next() else {
-        return String::new();
+    let Some(first) = characters.next().filter(char::is_ascii_lowercase) else {
+        return text.to_owned();
     };
     let rest = characters.as_str();
-    let end = if rest.ends_with(['.', '!', '?']) {
+    let has_command = text.contains(": ") || text.contains(" --") || text.contains("://");
+    let end = if has_command || rest.ends_with(['.', '!', '?']) {
         ""
     } else {
         "."
     };
-    let is_word = rest.starts_with(|next: char| next.is_ascii_lowercase() || next == ' ')
-        && !text.starts_with("http");
-    if is_word {
-        format!("{}{rest}{end}", first.to_uppercase())
-    } else {
-        format!("{text}{end}")
+    if text.starts_with("http") {
+        return format!("{text}{end}");
     }
+    format!("{}{rest}{end}", first.to_ascii_uppercase())
 }
 
 /// `1.2 ms`, as people and logs read it.

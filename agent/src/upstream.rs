@@ -152,7 +152,7 @@ impl Upstream {
         let addrs = addrs::resolve(&host, self.port)
             .await
             .map_err(|source| DialError::Unresolved { host, source })?;
-        addrs::race(&addrs, TcpStream::connect)
+        addrs::race(&addrs, addrs::STAGGER, TcpStream::connect)
             .await
             .map_err(|mut errors| DialError::Refused {
                 upstream: self.to_string(),

@@ -12,7 +12,7 @@ mod error;
 mod failures;
 mod mint;
 mod params;
-mod routes;
+pub(crate) mod routes;
 pub(crate) mod socket;
 pub(crate) mod views;
 

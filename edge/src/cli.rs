@@ -200,6 +200,8 @@ enum Docs {
     Config,
     /// The table of error codes, in Markdown
     Errors,
+    /// Every route of API, dashboard and socket with what it needs, as JSON
+    Routes,
 }
 
 /// What `main` does after the command line was read.
@@ -309,6 +311,7 @@ fn dispatch(cli: Cli) -> Result<Outcome, CliError> {
         Command::Man { dir } => docs::man(Cli::command(), dir.as_deref())?,
         Command::Docs(Docs::Config) => print::text(&crate::config::reference()),
         Command::Docs(Docs::Errors) => print::text(&docs::errors()),
+        Command::Docs(Docs::Routes) => print::json(&crate::admin::routes::all()),
         Command::Ask(ask) => act::ask(ask, &data_folder(data_dir)?, json)?,
     }
     Ok(Outcome::Exit(ExitCode::SUCCESS))

@@ -8,8 +8,10 @@ use std::time::Instant;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Clock;
 
+#[expect(clippy::unused_self, reason = "whoever may read a clock was given one")]
 impl Clock {
     /// The wall clock.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     pub(crate) fn now(self) -> Timestamp {
         Timestamp::now()
     }

@@ -42,6 +42,8 @@ impl Follow {
     /// # Errors
     /// The store's: an edge that cannot read does not start.
     pub(crate) async fn start(self) -> Result<(), StoreError> {
+        // A store that takes no writes could revoke nobody.
+        self.store.heartbeat(self.edge).await?;
         for shard in [Shard::Shared, Shard::People(0)] {
             let position = self
                 .store

@@ -7,6 +7,7 @@ pub(crate) mod providers;
 mod ready;
 mod workers;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,7 +102,11 @@ impl Edge {
         };
         let link_name = site.host(ReservedHost::Connect.label());
         let link_ca = LinkCa::new(cluster_key.derive("link CA").expose())?;
-        let (web, ca_file, files) = web_certificates(settings, &site)?;
+        let WebCertificates {
+            web,
+            ca_file,
+            files,
+        } = web_certificates(settings, &site)?;
         let resolver = Arc::new(Resolver::new(&link_name, link_ca.issue(&link_name)?, web));
         let acceptor = TlsAcceptor::from(tcp_config(Arc::clone(&resolver), &[b"h2", b"http/1.1"])?);
         let quic = quic_config(resolver, &[proto::version::ALPN_AGENT])?;
@@ -159,8 +164,12 @@ impl Edge {
         .map_err(StartError::Store)?;
         let tunnels = Tunnels {
             listener: Arc::new(
-                Listener::new(bound.udp.try_clone().map_err(StartError::Io)?, quic)
-                    .map_err(StartError::Io)?,
+                Listener::new(
+                    bound.udp.try_clone().map_err(StartError::Io)?,
+                    quic,
+                    &cluster_key.derive("link reset"),
+                )
+                .map_err(StartError::Io)?,
             ),
             registry: Arc::clone(&registry),
             store: Arc::clone(&store),
@@ -325,33 +334,44 @@ async fn until_shutdown(shutdown: Shutdown, task: impl Future<Output = ()>) {
     }
 }
 
-fn web_certificates(
-    settings: &Settings,
-    site: &Site,
-) -> Result<(Web, Option<std::path::PathBuf>, Option<Arc<FileCert>>), StartError> {
-    match &settings.certificate {
-        Some(files) => {
-            let cert = Arc::new(FileCert::open(&files.cert, &files.key)?);
-            for host in [
-                ReservedHost::Auth,
-                ReservedHost::Api,
-                ReservedHost::Dashboard,
-            ] {
-                let name = site.host(host.label());
-                if !cert.covers(&name) {
-                    return Err(StartError::NotCovered {
-                        file: files.cert.clone(),
-                        name,
-                    });
-                }
+/// Where web certificates come from.
+struct WebCertificates {
+    web: Web,
+    /// The development CA's certificate, for browsers to trust.
+    ca_file: Option<PathBuf>,
+    /// Files to look after.
+    files: Option<Arc<FileCert>>,
+}
+
+fn web_certificates(settings: &Settings, site: &Site) -> Result<WebCertificates, StartError> {
+    if let Some(files) = &settings.certificate {
+        let cert = Arc::new(FileCert::open(&files.cert, &files.key)?);
+        for host in [
+            ReservedHost::Auth,
+            ReservedHost::Api,
+            ReservedHost::Dashboard,
+        ] {
+            let name = site.host(host.label());
+            if !cert.covers(&name) {
+                return Err(StartError::NotCovered {
+                    file: files.cert.clone(),
+                    name,
+                });
             }
-            Ok((Web::Files(Arc::clone(&cert)), None, Some(cert)))
         }
-        None => {
-            let ca = Arc::new(DevCa::open(&settings.data_dir, &site.domain)?);
-            let file = ca.certificate_file().to_owned();
-            Ok((Web::Dev(ca), Some(file), None))
-        }
+        Ok(WebCertificates {
+            web: Web::Files(Arc::clone(&cert)),
+            ca_file: None,
+            files: Some(cert),
+        })
+    } else {
+        let ca = Arc::new(DevCa::open(&settings.data_dir, &site.domain)?);
+        let file = ca.certificate_file().to_owned();
+        Ok(WebCertificates {
+            web: Web::Dev(ca),
+            ca_file: Some(file),
+            files: None,
+        })
     }
 }
 
@@ -423,5 +443,5 @@ const DRAIN: Duration = Duration::from_secs(10);
 const HALT: Duration = Duration::from_secs(2);
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 /// How long an entry of the live table stays without being held.
-const ENTRY_IDLE: Duration = Duration::from_secs(600);
-const GEOIP_RELOAD: Duration = Duration::from_secs(3600);
+const ENTRY_IDLE: Duration = Duration::from_mins(10);
+const GEOIP_RELOAD: Duration = Duration::from_hours(1);

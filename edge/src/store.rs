@@ -323,6 +323,7 @@ impl Store {
     }
 
     /// True the first time only, until `until` passes. An error means that it is not known: refuse.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for SAML and logout tokens"))]
     pub(crate) async fn seen_once(
         &self,
         key: [u8; 32],

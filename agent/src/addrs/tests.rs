@@ -27,7 +27,7 @@ fn addrs(count: u16) -> Vec<SocketAddr> {
 #[tokio::test]
 async fn a_failure_starts_the_next_at_once() {
     let begun = tokio::time::Instant::now();
-    let winner = race(&addrs(3), |addr| async move {
+    let winner = race(&addrs(3), STAGGER, |addr| async move {
         if addr.port() == 3 { Ok(3) } else { Err(()) }
     })
     .await;
@@ -39,7 +39,7 @@ async fn a_failure_starts_the_next_at_once() {
 async fn silence_starts_the_next_after_the_stagger() {
     let begun = tokio::time::Instant::now();
     let tried = RefCell::new(Vec::new());
-    let winner: Result<u16, Vec<()>> = race(&addrs(3), |addr| {
+    let winner: Result<u16, Vec<()>> = race(&addrs(3), STAGGER, |addr| {
         tried.borrow_mut().push(addr.port());
         async move {
             if addr.port() == 2 {
@@ -57,8 +57,9 @@ async fn silence_starts_the_next_after_the_stagger() {
 
 #[tokio::test]
 async fn all_failures_are_told() {
-    let outcome: Result<(), _> = race(&addrs(3), |addr| async move { Err(addr.port()) }).await;
+    let outcome: Result<(), _> =
+        race(&addrs(3), STAGGER, |addr| async move { Err(addr.port()) }).await;
     assert_eq!(outcome, Err(vec![1, 2, 3]));
-    let outcome: Result<(), Vec<()>> = race(&[], |_| async { Ok(()) }).await;
+    let outcome: Result<(), Vec<()>> = race(&[], STAGGER, |_| async { Ok(()) }).await;
     assert_eq!(outcome, Err(vec![]));
 }

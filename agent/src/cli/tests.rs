@@ -13,10 +13,10 @@ fn endpoint(line: &str) -> EndpointConfig {
         Some(Command::Http(http)) => http,
         other => panic!("{other:?}"),
     };
-    match http.wanted() {
-        Wanted::This(endpoint) => endpoint,
-        other => panic!("{other:?}"),
-    }
+    let Wanted::This(endpoint) = http.wanted() else {
+        panic!("{line} starts by name");
+    };
+    endpoint
 }
 
 #[test]

@@ -222,7 +222,7 @@ fn a_token_in_the_wrong_place_is_not_quoted() {
 fn the_authtoken_never_shows() {
     let secret = token(7);
     let environment = Environment {
-        authtoken: Some(SecretText::new(secret.clone())),
+        authtoken: Some(SecretText::new(secret)),
         ..Environment::default()
     };
     let given = given(Wanted::This(endpoint("8080")));
@@ -239,17 +239,17 @@ fn the_authtoken_never_shows() {
 
 #[test]
 fn the_authtoken_is_chosen_in_order() {
-    let (ours, file, ngrok) = (token(1), token(2), token(3));
-    let table: &[(Option<&str>, Option<&str>, Option<&str>, Option<&str>)] = &[
-        (Some(&ours), Some(&file), Some(&ngrok), Some(&ours)),
-        (None, Some(&file), Some(&ngrok), Some(&ngrok)),
-        (None, Some(&file), Some("2abc_of_ngrok"), Some(&file)),
-        (None, Some(&file), None, Some(&file)),
-        (None, None, Some("2abc_of_ngrok"), Some("2abc_of_ngrok")),
-        (None, None, None, None),
+    let (ours, file, ngrok) = (&*token(1), &*token(2), &*token(3));
+    let table = [
+        [Some(ours), Some(file), Some(ngrok), Some(ours)],
+        [None, Some(file), Some(ngrok), Some(ngrok)],
+        [None, Some(file), Some("2abc_of_ngrok"), Some(file)],
+        [None, Some(file), None, Some(file)],
+        [None, None, Some("2abc_of_ngrok"), Some("2abc_of_ngrok")],
+        [None, None, None, None],
     ];
-    for (ours, file, ngrok, expected) in table {
-        let secret = |text: &Option<&str>| text.map(|text| SecretText::new(text.to_owned()));
+    for [ours, file, ngrok, expected] in table {
+        let secret = |text: Option<&str>| text.map(|text| SecretText::new(text.to_owned()));
         let environment = Environment {
             authtoken: secret(ours),
             ngrok_authtoken: secret(ngrok),
@@ -257,7 +257,7 @@ fn the_authtoken_is_chosen_in_order() {
         };
         let chosen = choose_authtoken(&environment, secret(file));
         let chosen = chosen.map(|(token, _)| token.expose().to_owned());
-        assert_eq!(chosen.as_deref(), *expected);
+        assert_eq!(chosen.as_deref(), expected);
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 
-use serde_json::{Value, json};
+use proto::code::Code;
+use serde::Serialize;
 
 use super::{Event, Snapshot, Trouble, sentence};
 
@@ -12,10 +13,46 @@ pub(super) struct Reporter {
     told: (u64, u64),
 }
 
+/// A line. Its fields are a promise; absent values are null, so that a reader finds every key.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Line<'a> {
+    Status {
+        status: &'static str,
+        edge: Option<&'a str>,
+        latency_ms: Option<f64>,
+        code: Option<Code>,
+        message: Option<String>,
+        next_step: Option<String>,
+    },
+    Forwarding {
+        url: &'a str,
+        upstream: &'a str,
+        endpoint_id: &'a str,
+        login: Option<&'a str>,
+    },
+    /// Also about an upstream: without a code when it is well again.
+    Notice {
+        code: Option<Code>,
+        message: String,
+        next_step: Option<String>,
+        upstream: Option<&'a str>,
+    },
+    Error {
+        code: Code,
+        message: String,
+        next_step: String,
+    },
+    Connections {
+        open: u64,
+        total: u64,
+    },
+}
+
 impl Reporter {
     #[expect(clippy::unused_self, reason = "the same shape as the other views")]
     pub(super) fn event(&self, out: &mut impl Write, event: &Event) -> io::Result<()> {
-        write_line(out, &value(event))
+        write_line(out, &line(event))
     }
 
     pub(super) fn tick(&mut self, out: &mut impl Write, now: Snapshot) -> io::Result<()> {
@@ -24,75 +61,67 @@ impl Reporter {
             return Ok(());
         }
         self.told = counts;
-        let line = json!({"event": "connections", "open": now.open, "total": now.total});
-        write_line(out, &line)
+        let (open, total) = counts;
+        write_line(out, &Line::Connections { open, total })
     }
 }
 
-fn value(event: &Event) -> Value {
+fn line(event: &Event) -> Line<'_> {
     match event {
         Event::Status {
             phase,
             edge,
             latency,
             trouble,
-        } => {
-            let latency_ms = latency.map(|latency| {
-                // Microseconds are all that a round trip is known to.
-                (latency.as_secs_f64() * 1_000_000.0).round() / 1000.0
-            });
-            json!({
-                "event": "status",
-                "status": phase.name(),
-                "edge": edge,
-                "latency_ms": latency_ms,
-                "code": trouble.as_ref().map(|trouble| trouble.code),
-                "message": trouble.as_ref().map(|trouble| sentence(&trouble.message)),
-                "next_step": trouble.as_ref().map(|trouble| sentence(&trouble.next_step)),
-            })
-        }
+        } => Line::Status {
+            status: phase.name(),
+            edge: edge.as_deref(),
+            // A round trip is known to the microsecond.
+            latency_ms: latency.map(|latency| latency.as_micros() as f64 / 1000.0),
+            code: trouble.as_ref().map(|trouble| trouble.code),
+            message: trouble.as_ref().map(|trouble| sentence(&trouble.message)),
+            next_step: trouble.as_ref().map(|trouble| sentence(&trouble.next_step)),
+        },
         Event::Forwarding {
             url,
             upstream,
             endpoint_id,
             login,
-        } => json!({
-            "event": "forwarding",
-            "url": url,
-            "upstream": upstream,
-            "endpoint_id": endpoint_id,
-            "login": login,
-        }),
-        Event::Notice(trouble) => told("notice", trouble),
-        Event::UpstreamDown { upstream, trouble } => json!({
-            "event": "notice",
-            "code": trouble.code,
-            "message": sentence(&trouble.message),
-            "next_step": sentence(&trouble.next_step),
-            "upstream": upstream,
-        }),
-        Event::UpstreamUp { upstream } => json!({
-            "event": "notice",
-            "code": null,
-            "message": sentence(&format!("{upstream} accepts connections again")),
-            "next_step": null,
-            "upstream": upstream,
-        }),
-        Event::Error(trouble) => told("error", trouble),
+        } => Line::Forwarding {
+            url,
+            upstream,
+            endpoint_id,
+            login: login.as_deref(),
+        },
+        Event::Notice(trouble) => notice(trouble, None),
+        Event::UpstreamDown { upstream, trouble } => notice(trouble, Some(upstream)),
+        Event::UpstreamUp { upstream } => Line::Notice {
+            code: None,
+            message: format!("{upstream} accepts connections again"),
+            next_step: None,
+            upstream: Some(upstream),
+        },
+        Event::Error(trouble) => Line::Error {
+            code: trouble.code,
+            message: sentence(&trouble.message),
+            next_step: sentence(&trouble.next_step),
+        },
     }
 }
 
-fn told(event: &str, trouble: &Trouble) -> Value {
-    json!({
-        "event": event,
-        "code": trouble.code,
-        "message": sentence(&trouble.message),
-        "next_step": sentence(&trouble.next_step),
-    })
+fn notice<'a>(trouble: &Trouble, upstream: Option<&'a str>) -> Line<'a> {
+    Line::Notice {
+        code: Some(trouble.code),
+        message: sentence(&trouble.message),
+        next_step: Some(sentence(&trouble.next_step)),
+        upstream,
+    }
 }
 
-fn write_line(out: &mut impl Write, value: &Value) -> io::Result<()> {
+fn write_line(out: &mut impl Write, line: &Line<'_>) -> io::Result<()> {
+    let mut json = serde_json::to_vec(line)?;
+    json.push(b'\n');
     // One write, so that lines of two processes do not mix.
-    out.write_all(format!("{value}\n").as_bytes())?;
+    out.write_all(&json)?;
     out.flush()
 }

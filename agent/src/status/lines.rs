@@ -36,7 +36,10 @@ fn line(event: &Event) -> String {
             if let Some(latency) = latency {
                 line.field("latency", &milliseconds(*latency).replace(' ', ""));
             }
-            if let Some(trouble) = trouble {
+            // What ends the agent has a line of its own.
+            if let Some(trouble) = trouble
+                && *phase != Phase::Offline
+            {
                 line.field("err", &sentence(&trouble.message));
                 line.field("code", &trouble.code.to_string());
                 line.field("next_step", &sentence(&trouble.next_step));

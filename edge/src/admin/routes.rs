@@ -9,12 +9,14 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use http::HeaderMap;
 use proto::code::Code;
+use serde::Serialize;
 
 use super::error::{self, AdminError};
 use super::{Admin, check, dashboard};
 
 /// Where a request came in.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Door {
     Api,
     Dashboard,
@@ -22,7 +24,8 @@ pub(super) enum Door {
 }
 
 /// Who may use a route.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Needs {
     /// An API key, at the API.
     ApiKey,
@@ -34,11 +37,40 @@ pub(crate) enum Needs {
     Nobody,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub(crate) enum Verb {
     Get,
     Post,
     Delete,
+}
+
+/// A line of a door's table as `edge docs routes` prints it, so that whoever checks the doors from
+/// outside walks what the router was built from.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct RouteView {
+    door: Door,
+    method: Verb,
+    path: &'static str,
+    needs: Needs,
+}
+
+/// Every route of every door.
+pub(crate) fn all() -> Vec<RouteView> {
+    let doors = [
+        (Door::Api, super::api::routes()),
+        (Door::Dashboard, dashboard::routes()),
+        (Door::Socket, super::socket::routes()),
+    ];
+    let views = doors.into_iter().flat_map(|(door, routes)| {
+        routes.into_iter().map(move |route| RouteView {
+            door,
+            method: route.verb,
+            path: route.path,
+            needs: route.needs,
+        })
+    });
+    views.collect()
 }
 
 /// One line of a door's table.

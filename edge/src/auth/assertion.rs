@@ -235,7 +235,7 @@ mod tests {
     fn verifies_with_the_published_keys() {
         let key = |byte| ClusterKey::new([byte; 32]);
         let assertions = Assertions::new(&key(1), None);
-        let now = Timestamp::now();
+        let now = crate::clock::Clock.now();
         let headers = assertions.headers(&session(), ORIGIN, now);
         let find = |wanted: &HeaderName| {
             headers
@@ -282,7 +282,7 @@ mod tests {
         let mut session = session();
         session.claims.email_verified = false;
         session.claims.name = Some("Zo\u{eb}\r\nX-Admin: 1 100%".to_owned());
-        let headers = assertions.headers(&session, ORIGIN, Timestamp::now());
+        let headers = assertions.headers(&session, ORIGIN, crate::clock::Clock.now());
         assert!(headers.iter().all(|(name, _)| *name != USER_EMAIL));
         let (_, name) = headers.iter().find(|(name, _)| *name == USER_NAME).unwrap();
         assert_eq!(name, "Zo%C3%AB%0D%0AX-Admin: 1 100%25");

@@ -42,7 +42,7 @@ impl World {
 
     /// What a good ID token says, with one claim changed; `null` removes it.
     fn claims(&self, name: &str, value: Value) -> Value {
-        let now = Timestamp::now().as_second();
+        let now = crate::clock::Clock.now().as_second();
         let mut claims = json!({
             "iss": self.issuer.url, "aud": "client", "sub": "ada", "nonce": NONCE,
             "iat": now, "exp": now + 300,
@@ -109,7 +109,7 @@ fn expect(interactive_since: Option<Timestamp>) -> Expect<'static> {
         nonce: NONCE,
         verifier: VERIFIER,
         interactive_since,
-        now: Timestamp::now(),
+        now: crate::clock::Clock.now(),
     }
 }
 

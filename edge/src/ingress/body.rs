@@ -121,7 +121,7 @@ impl Body for ExchangeBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.size.clone()
+        self.size
     }
 }
 

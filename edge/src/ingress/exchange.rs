@@ -361,7 +361,7 @@ fn blame(error: &hyper::Error) -> Code {
 /// An HTTP/2 reset goes out within a poll unless the client's window is full.
 const RESET_WITHIN: Duration = Duration::from_millis(250);
 /// A client that takes no byte of a response for this long is cut off.
-const CLIENT_STALLED_MAX: Duration = Duration::from_secs(300);
+const CLIENT_STALLED_MAX: Duration = Duration::from_mins(5);
 /// A clean end is a FIN on its way; longer than this it is not clean.
 const FINISH_WITHIN: Duration = Duration::from_secs(1);
 const HEADERS_MAX: usize = 200;

@@ -69,14 +69,14 @@ pub(crate) async fn serve(
                 .serve_connection(io, service)
                 .with_upgrades();
             race(&ingress, &connection, served, |served| {
-                served.graceful_shutdown()
+                served.graceful_shutdown();
             })
             .await;
         }
         Version::Http2 => {
             let served = http2_builder(&ingress).serve_connection(io, service);
             race(&ingress, &connection, served, |served| {
-                served.graceful_shutdown()
+                served.graceful_shutdown();
             })
             .await;
         }
@@ -116,15 +116,14 @@ async fn race<C, E>(
         () = idle(connection, ingress.limits.idle) => None,
         () = ingress.shutdown.begun() => None,
     };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            end_politely(served.as_mut());
-            tokio::select! {
-                biased;
-                () = connection.killed() => return,
-                ended = &mut served => ended,
-            }
+    let ended = if let Some(ended) = ended {
+        ended
+    } else {
+        end_politely(served.as_mut());
+        tokio::select! {
+            biased;
+            () = connection.killed() => return,
+            ended = &mut served => ended,
         }
     };
     if let Err(error) = ended {

@@ -97,12 +97,12 @@ pub(crate) async fn accept(
             Ok((stream, peer)) => match admission.admit(peer.ip(), total) {
                 Some(place) => serve(stream, peer, place),
                 None => {
-                    tracing::debug!(client.address = %peer.ip(), "too many connections from one address")
+                    tracing::debug!(client.address = %peer.ip(), "too many connections from one address");
                 }
             },
             // A client that went away before it was accepted: nothing of ours.
             Err(error) if is_of_client(&error) => {
-                tracing::debug!(%error, "connection lost before accept")
+                tracing::debug!(%error, "connection lost before accept");
             }
             Err(error) => {
                 tracing::warn!(%error, "accepting is paused");

@@ -210,6 +210,7 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
+    #[expect(clippy::unwrap_in_result, reason = "the test's own input is valid")]
     fn target(
         version: Version,
         sni: Option<&str>,

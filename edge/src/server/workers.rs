@@ -44,7 +44,7 @@ impl Workers {
                     match tokio::net::TcpListener::from_std(listener) {
                         Ok(listener) => serve(listener, ingress, acceptor, admission).await,
                         Err(error) => {
-                            tracing::error!(%error, worker = number, "worker has no listener")
+                            tracing::error!(%error, worker = number, "worker has no listener");
                         }
                     }
                     // Connections drain on this runtime: it lives until they have, or may not longer.

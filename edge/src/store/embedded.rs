@@ -25,6 +25,7 @@ mod sweep;
 mod table;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use std::path::Path;
 
@@ -44,7 +45,6 @@ use table::{API_KEYS, AUTHTOKENS, Commit, RECEIPTS, View as _};
 pub(crate) struct Embedded {
     engine: Engine,
     acks: acks::Acks,
-    edge: EdgeId,
 }
 
 impl Embedded {
@@ -67,8 +67,13 @@ impl Embedded {
         Ok(Self {
             engine,
             acks: acks::Acks::default(),
-            edge,
         })
+    }
+
+    /// Makes every write fail with this system error from now on, for tests of the floors above; 0 heals.
+    #[cfg(test)]
+    pub(crate) fn fail_writes(&self, errno: i32) {
+        self.engine.disk().faults.fail_writes(errno, 0);
     }
 
     pub(crate) async fn create_session(&self, new: NewSession) -> Result<Session, StoreError> {
@@ -356,6 +361,14 @@ impl Embedded {
         self.engine
             .read(move |view| backup::backup(view, &to))
             .await
+    }
+}
+
+#[cfg(test)]
+impl Embedded {
+    /// For tests that lose no power.
+    pub(crate) fn skip_syncs(&self) {
+        self.engine.disk().faults.skip_syncs();
     }
 }
 

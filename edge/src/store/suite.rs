@@ -93,3 +93,9 @@ macro_rules! every_test_for {
 }
 
 every_test_for!(embedded);
+
+/// Thousands of commits, and no power to lose.
+#[test]
+fn embedded_agrees_with_the_model() {
+    model::check(Lab::embedded_unsynced);
+}

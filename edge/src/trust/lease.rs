@@ -7,6 +7,13 @@ use std::time::Duration;
 
 /// How long an edge may trust its memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        reason = "the embedded store is always fresh: a store elsewhere times it"
+    )
+)]
 pub(crate) enum Lease {
     /// The store is in this process: memory is never behind it.
     Always,
@@ -19,6 +26,7 @@ pub(crate) const LEASE: Duration = Duration::from_secs(1);
 
 impl Lease {
     /// A pair that was sent at `sent` has completed. An answer that overtook a later one changes nothing.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for a store elsewhere"))]
     pub(crate) fn renew(&mut self, sent: Duration) {
         match self {
             Self::Always => {}

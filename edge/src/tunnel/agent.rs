@@ -80,7 +80,7 @@ enum Outcome {
     Authenticated(Result<Joined, (Code, String)>),
     Bound {
         request: u32,
-        outcome: Result<(Granted, CancellationToken), Refusal>,
+        outcome: Box<Result<(Granted, CancellationToken), Refusal>>,
     },
     Superseded(EndpointId),
 }
@@ -205,7 +205,7 @@ impl Driver {
             let outcome = bind(tunnels, tunnel, request).await;
             Outcome::Bound {
                 request: number,
-                outcome,
+                outcome: Box::new(outcome),
             }
         }));
     }
@@ -245,10 +245,30 @@ impl Driver {
             Outcome::Authenticated(Err((code, message))) => {
                 self.machine.answer(now, Answer::Refused { code, message });
             }
-            Outcome::Bound {
-                request,
-                outcome: Ok((granted, superseded)),
-            } => {
+            Outcome::Bound { request, outcome } => self.answer_bind(now, request, *outcome),
+            Outcome::Superseded(endpoint) => {
+                // Bound anew on this same tunnel since: that binding has a signal of its own.
+                let is_current = self
+                    .bound
+                    .get(&endpoint)
+                    .is_some_and(CancellationToken::is_cancelled);
+                if is_current {
+                    self.bound.remove(&endpoint);
+                    let code = Code::GenerationSuperseded;
+                    self.machine.unbind(now, endpoint, code, code.meaning());
+                }
+            }
+        }
+    }
+
+    fn answer_bind(
+        &mut self,
+        now: Duration,
+        request: u32,
+        outcome: Result<(Granted, CancellationToken), Refusal>,
+    ) {
+        match outcome {
+            Ok((granted, superseded)) => {
                 let endpoint = granted.endpoint.id;
                 tracing::info!(endpoint.id = %endpoint, "endpoint bound");
                 let hears = superseded.clone();
@@ -267,10 +287,7 @@ impl Driver {
                     },
                 );
             }
-            Outcome::Bound {
-                request,
-                outcome: Err(Refusal { code, message }),
-            } => {
+            Err(Refusal { code, message }) => {
                 self.machine.answer(
                     now,
                     Answer::BindRefused {
@@ -279,18 +296,6 @@ impl Driver {
                         message,
                     },
                 );
-            }
-            Outcome::Superseded(endpoint) => {
-                // Bound anew on this same tunnel since: that binding has a signal of its own.
-                let is_current = self
-                    .bound
-                    .get(&endpoint)
-                    .is_some_and(CancellationToken::is_cancelled);
-                if is_current {
-                    self.bound.remove(&endpoint);
-                    let code = Code::GenerationSuperseded;
-                    self.machine.unbind(now, endpoint, code, code.meaning());
-                }
             }
         }
     }
@@ -438,7 +443,7 @@ async fn quiet(tunnel: Option<&Tunnel>) {
 }
 
 /// How long the loop sleeps at most; nothing depends on it.
-const WAIT_MAX: Duration = Duration::from_secs(3600);
+const WAIT_MAX: Duration = Duration::from_hours(1);
 /// How long an agent may take to close after our close frame.
 const GOODBYE: Duration = Duration::from_secs(1);
 /// Only while draining, when an exchange's end need not be noticed at once.

@@ -79,21 +79,20 @@ impl Binder {
             .transpose()?;
         let tries = if chosen.is_some() { 1 } else { NAME_TRIES };
         for attempt in 0..tries {
-            let host = match &chosen {
-                Some(host) => host.clone(),
-                None => {
-                    let label = self.random_label(asker, &request.upstream, attempt);
-                    if ReservedHost::parse(&label).is_some() {
-                        continue;
-                    }
-                    self.site.host(&label)
+            let host = if let Some(host) = &chosen {
+                host.clone()
+            } else {
+                let label = self.random_label(asker, &request.upstream, attempt);
+                if ReservedHost::parse(&label).is_some() {
+                    continue;
                 }
+                self.site.host(&label)
             };
             let holder = self
                 .store
                 .endpoint_at(host.clone())
                 .await
-                .map_err(Refusal::store)?;
+                .map_err(|error| Refusal::store(&error))?;
             match &holder {
                 Some(other) if other.authtoken != asker.authtoken => continue,
                 Some(held) => may_serve(held, &access)?,
@@ -108,7 +107,7 @@ impl Binder {
                 created_at: self.clock.now(),
             };
             let claimed = self.store.claim_endpoint(claim).await;
-            if let Claimed::Held(endpoint) = claimed.map_err(Refusal::store)? {
+            if let Claimed::Held(endpoint) = claimed.map_err(|error| Refusal::store(&error))? {
                 return Ok(self.granted(endpoint, notices));
             }
         }
@@ -129,7 +128,11 @@ impl Binder {
     }
 
     async fn login_rule(&self, login: &LoginOptions) -> Result<(Access, Vec<Notice>), Refusal> {
-        let providers = self.store.providers().await.map_err(Refusal::store)?;
+        let providers = self
+            .store
+            .providers()
+            .await
+            .map_err(|error| Refusal::store(&error))?;
         let Some(provider) = providers
             .iter()
             .find(|provider| provider.name == login.provider)
@@ -256,11 +259,8 @@ impl Refusal {
         Self { code, message }
     }
 
-    fn store(error: StoreError) -> Self {
-        tracing::error!(
-            error = &error as &dyn std::error::Error,
-            "bind not recorded"
-        );
+    fn store(error: &StoreError) -> Self {
+        tracing::error!(error = error as &dyn std::error::Error, "bind not recorded");
         Self::new(
             Code::StoreUnavailable,
             "the edge cannot write its store".to_owned(),

@@ -154,16 +154,12 @@ impl Registry {
 
     /// Closes every tunnel of an authtoken for good.
     pub(crate) fn close_authtoken(&self, authtoken: AuthtokenId, code: Code) {
-        for tunnel in self
-            .tunnels
+        self.tunnels
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .values()
-        {
-            if tunnel.authtoken == authtoken {
-                tunnel.close.give(code);
-            }
-        }
+            .filter(|tunnel| tunnel.authtoken == authtoken)
+            .for_each(|tunnel| tunnel.close.give(code));
     }
 
     /// How many tunnels there are.

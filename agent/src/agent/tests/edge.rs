@@ -51,16 +51,21 @@ pub(super) enum Order {
 
 impl Edge {
     pub(super) fn start() -> Self {
-        Self::of(Arc::new(LinkCa::new()))
+        Self::of(Arc::new(LinkCa::new()), ALPN_AGENT)
+    }
+
+    /// Something else on the edge's port.
+    pub(super) fn that_is_none() -> Self {
+        Self::of(Arc::new(LinkCa::new()), b"h3")
     }
 
     /// Another edge of the same cluster.
     pub(super) fn twin(&self) -> Self {
-        Self::of(Arc::clone(&self.ca))
+        Self::of(Arc::clone(&self.ca), ALPN_AGENT)
     }
 
-    fn of(ca: Arc<LinkCa>) -> Self {
-        let endpoint = listen(&ca, NAME, ALPN_AGENT);
+    fn of(ca: Arc<LinkCa>, alpn: &[u8]) -> Self {
+        let endpoint = listen(&ca, NAME, alpn);
         let policy = Arc::new(Mutex::new(Policy::default()));
         let (arrivals, tunnels) = mpsc::unbounded_channel();
         tokio::spawn(accept(endpoint.clone(), Arc::clone(&policy), arrivals));
@@ -101,10 +106,6 @@ impl Edge {
         self.policy.lock().unwrap().bind = code;
     }
 
-    pub(super) fn refuse_connections(&self) {
-        self.endpoint.set_server_config(None);
-    }
-
     /// The next link that an agent has bound an endpoint on.
     pub(super) async fn tunnel(&mut self) -> Arrived {
         within(self.tunnels.recv()).await.unwrap()
@@ -139,10 +140,11 @@ impl Arrived {
         let mut seen = self.seen.lock().await;
         let mut who = None;
         loop {
-            match within(seen.recv()).await.unwrap() {
-                Event::Authenticate { instance, .. } => who = Some(instance),
-                Event::Bind(request) => return (who.unwrap(), request.generation),
-                _ => {}
+            let event = within(seen.recv()).await.unwrap();
+            if let Event::Authenticate { instance, .. } = event {
+                who = Some(instance);
+            } else if let Event::Bind(request) = event {
+                return (who.unwrap(), request.generation);
             }
         }
     }
@@ -216,7 +218,8 @@ async fn serve(
                 break;
             };
             let _ = seen_sender.send(event.clone());
-            if let Some(answer) = answer(&event, &policy.lock().unwrap()) {
+            let answer = answer(&event, &policy.lock().unwrap());
+            if let Some(answer) = answer {
                 is_bound |= matches!(answer, Answer::Bound { .. });
                 machine.answer(opened.elapsed(), answer);
             }
@@ -282,7 +285,7 @@ fn answer(event: &Event, policy: &Policy) -> Option<Answer> {
                 message: "refused".to_owned(),
             },
         }),
-        _ => None,
+        Event::Unbind { .. } | Event::Probed { .. } | Event::Closed { .. } => None,
     }
 }
 

@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use proto::code::Code;
 use proto::head::{Ack, StreamHead, StreamKind};
 use proto::id::EndpointId;
-use quinn::{Connection, ReadError, RecvStream, SendStream};
+use quinn::{Connection, RecvStream, SendStream};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

@@ -49,7 +49,6 @@ pub(super) struct Person {
 /// A session among a person's endpoints.
 pub(super) struct EndpointRow {
     pub(super) session: String,
-    pub(super) url: String,
     pub(super) host: String,
     pub(super) browser: String,
     pub(super) last_active: When,
@@ -190,7 +189,6 @@ impl EndpointRow {
         Self {
             session: session.id.to_string(),
             host: host(&session.public_url),
-            url: session.public_url.clone(),
             browser: joined(
                 &[&agent.browser_name, &agent.os_name],
                 " on ",

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -66,7 +65,7 @@ impl Issuer {
         assert_eq!(asked["response_type"], "code");
         assert_eq!(asked["code_challenge_method"], "S256");
         let is_anew = asked.get("prompt").is_some_and(|prompt| prompt == "login");
-        let now = Timestamp::now().as_second();
+        let now = crate::clock::Clock.now().as_second();
         let mut state = self.shared.state.lock().unwrap();
         let code = format!("code-{}", state.codes.len());
         let grant = Grant {
@@ -168,7 +167,7 @@ impl Shared {
         let Some(grant) = state.codes.remove(&form["code"]) else {
             return json!({"error": "invalid_grant"});
         };
-        let now = Timestamp::now().as_second();
+        let now = crate::clock::Clock.now().as_second();
         let mut claims = grant.person;
         for (name, value) in [
             ("iss", json!(self.url)),

@@ -1,3 +1,5 @@
+//! Places and networks from small databases made here.
+
 mod mmdb;
 
 use serde_json::json;

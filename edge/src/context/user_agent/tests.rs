@@ -1,3 +1,5 @@
+//! What browsers, bots and tools say of themselves, and what is read out of it.
+
 use super::*;
 
 const CHROME: &str = "AppleWebKit/537.36 (KHTML, like Gecko) Chrome/124.0.0.0";

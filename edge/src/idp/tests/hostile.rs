@@ -113,7 +113,7 @@ async fn keys_in_the_header_are_ignored() {
 #[tokio::test]
 async fn wrong_claims_are_refused() {
     let world = World::new().await;
-    let now = Timestamp::now().as_second();
+    let now = crate::clock::Clock.now().as_second();
     for (name, value, code) in [
         ("aud", json!("other"), Code::ProviderAnswerInvalid),
         ("aud", json!([]), Code::ProviderAnswerInvalid),

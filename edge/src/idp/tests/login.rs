@@ -104,7 +104,7 @@ async fn interactive_logins_are_proven() {
         ("login", "0")
     );
 
-    let now = Timestamp::now();
+    let now = crate::clock::Clock.now();
     let since = Some(now - jiff::SignedDuration::from_secs(20));
     let code = || Secret::new("c0de".to_owned());
     for (auth_time, good) in [
@@ -199,7 +199,7 @@ async fn several_audiences_need_azp() {
 #[tokio::test]
 async fn clocks_may_differ() {
     let world = World::new().await;
-    let now = Timestamp::now().as_second();
+    let now = crate::clock::Clock.now().as_second();
     world.redeem_with("iat", json!(now + 30)).await.unwrap();
     world.redeem_with("exp", json!(now - 30)).await.unwrap();
     #[expect(clippy::cast_precision_loss, reason = "seconds of this century fit")]
@@ -210,7 +210,7 @@ async fn clocks_may_differ() {
 /// Google may name itself without `https://`, and nobody else may.
 #[tokio::test]
 async fn a_bare_issuer_is_googles_alone() {
-    let now = Timestamp::now();
+    let now = crate::clock::Clock.now();
     let key = Key::ec("k1");
     let keys: openidconnect::core::CoreJsonWebKeySet =
         serde_json::from_value(json!({"keys": [key.jwk()]})).unwrap();

@@ -1,3 +1,5 @@
+//! Errors and answers as HTTP: both forms of each, and nothing from outside that is not text.
+
 use http_body_util::BodyExt;
 
 use super::*;

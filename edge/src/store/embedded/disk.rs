@@ -22,6 +22,8 @@ use redb::StorageBackend;
 pub(super) struct Disk {
     file: File,
     header: Mutex<Header>,
+    /// The first failure of this life: redb's later errors only say that there was one.
+    failure: Mutex<Option<io::ErrorKind>>,
     #[cfg(test)]
     pub(super) faults: super::faults::Faults,
 }
@@ -106,6 +108,7 @@ impl Disk {
                 written: first.clone(),
                 synced: first,
             }),
+            failure: Mutex::new(None),
             #[cfg(test)]
             faults: super::faults::Faults::default(),
         })
@@ -115,24 +118,44 @@ impl Disk {
     /// may be in use.
     pub(super) fn backend(self: &Arc<Self>, mode: Mode) -> io::Result<Backend> {
         let mut header = self.header();
+        let rolled_back = self.roll_back(&mut header);
         let overlay = match mode {
             Mode::Direct => {
-                if header.written != header.synced {
-                    self.write_at(&header.synced, 0)?;
-                    let Header { written, synced } = &mut *header;
-                    written.clone_from(synced);
-                }
+                rolled_back?;
                 None
             }
+            // The overlay begins with the synced header, whatever the file has.
             Mode::Overlay => Some(Mutex::new(Overlay {
                 len: self.file.metadata()?.len(),
                 writes: vec![(0, header.synced.clone())],
             })),
         };
         drop(header);
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(Backend {
             disk: Arc::clone(self),
             overlay,
+        })
+    }
+
+    fn roll_back(&self, header: &mut Header) -> io::Result<()> {
+        let Header { written, synced } = header;
+        if written != synced {
+            self.write_at(synced, 0)?;
+            written.clone_from(synced);
+        }
+        Ok(())
+    }
+
+    /// What first failed since the last call of [`Disk::backend`].
+    pub(super) fn failure(&self) -> Option<io::ErrorKind> {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn noted<T>(&self, outcome: io::Result<T>) -> io::Result<T> {
+        outcome.inspect_err(|error| {
+            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+            failure.get_or_insert(error.kind());
         })
     }
 
@@ -144,6 +167,20 @@ impl Disk {
         #[cfg(test)]
         self.faults.before_write()?;
         self.file.write_all_at(data, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        #[cfg(test)]
+        self.faults.before_write()?;
+        self.file.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        #[cfg(test)]
+        if self.faults.before_sync()? {
+            return Ok(());
+        }
+        self.file.sync_data()
     }
 }
 
@@ -180,22 +217,17 @@ impl StorageBackend for Backend {
             overlay.len = len;
             return Ok(());
         }
-        #[cfg(test)]
-        self.disk.faults.before_write()?;
-        self.disk.file.set_len(len)
+        self.disk.noted(self.disk.set_len(len))
     }
 
     fn sync_data(&self) -> io::Result<()> {
         if self.overlay.is_some() {
             return Ok(());
         }
-        #[cfg(test)]
-        if self.disk.faults.before_sync()? {
-            self.disk.header().settle();
-            return Ok(());
-        }
-        self.disk.file.sync_data()?;
-        self.disk.header().settle();
+        self.disk.noted(self.disk.sync())?;
+        let mut header = self.disk.header();
+        let Header { written, synced } = &mut *header;
+        synced.clone_from(written);
         Ok(())
     }
 
@@ -210,7 +242,7 @@ impl StorageBackend for Backend {
         }
         // Noted even when the write fails: it may have gone through in part.
         patch(&mut self.disk.header().written, 0, data, offset);
-        self.disk.write_at(data, offset)
+        self.disk.noted(self.disk.write_at(data, offset))
     }
 }
 
@@ -218,12 +250,6 @@ impl Backend {
     fn overlay(&self) -> Option<MutexGuard<'_, Overlay>> {
         let overlay = self.overlay.as_ref()?;
         Some(overlay.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl Header {
-    fn settle(&mut self) {
-        self.synced.clone_from(&self.written);
     }
 }
 

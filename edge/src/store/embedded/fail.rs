@@ -74,14 +74,27 @@ fn of_redb(error: redb::Error) -> StoreError {
 
 /// Full is told apart: what helps is known.
 pub(super) fn of_io(error: io::Error) -> StoreError {
-    if matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-    ) {
+    if is_full(error.kind()) {
         StoreError::Full(Some(error))
     } else {
         unavailable(error)
     }
+}
+
+/// An error whose first cause is known by its kind.
+pub(super) fn of_kind(kind: io::ErrorKind, error: StoreError) -> StoreError {
+    if is_full(kind) {
+        StoreError::Full(Some(kind.into()))
+    } else {
+        error
+    }
+}
+
+const fn is_full(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
 }
 
 pub(super) fn unavailable(

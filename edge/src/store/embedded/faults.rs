@@ -12,7 +12,6 @@ pub(super) struct Faults {
     /// Writes that still go through.
     spare: AtomicU32,
     skip_sync: AtomicBool,
-    writes: AtomicU32,
 }
 
 impl Faults {
@@ -40,13 +39,7 @@ impl Faults {
         self.skip_sync.store(true, Ordering::SeqCst);
     }
 
-    /// Writes so far: one more than needed is one that failed.
-    pub(super) fn writes(&self) -> u32 {
-        self.writes.load(Ordering::SeqCst)
-    }
-
     pub(super) fn before_write(&self) -> io::Result<()> {
-        self.writes.fetch_add(1, Ordering::SeqCst);
         let errno = self.write.load(Ordering::SeqCst);
         if errno == 0 {
             return Ok(());
@@ -74,12 +67,5 @@ fn fail(errno: &AtomicI32) -> io::Result<()> {
     match errno.load(Ordering::SeqCst) {
         0 => Ok(()),
         errno => Err(io::Error::from_raw_os_error(errno)),
-    }
-}
-
-impl super::Embedded {
-    /// For tests of what uses the store: every write fails with this system error; 0 heals.
-    pub(crate) fn fail_writes(&self, errno: i32) {
-        self.engine.disk().faults.fail_writes(errno, 0);
     }
 }

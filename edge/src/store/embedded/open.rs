@@ -41,6 +41,7 @@ fn prepare(database: &Database, sealer: Sealer) -> Result<Keys, Fail> {
     let txn = database.begin_write()?;
     let mut meta = txn.open_table(META)?;
     let version = meta.get(VERSION)?.map(|version| version.value().to_vec());
+    let is_new = version.is_none();
     match version {
         Some(version) => {
             let found = version
@@ -64,13 +65,21 @@ fn prepare(database: &Database, sealer: Sealer) -> Result<Keys, Fail> {
             .ok_or(Fail::unreadable("anything"))?,
         None => secret::random(),
     };
-    if !sealed.is_some_and(|sealed| sealer.is_current(&sealed)) {
+    let key_is_new = !sealed.is_some_and(|sealed| sealer.is_current(&sealed));
+    if key_is_new {
         let sealed = sealer.seal(PLACE, INDEX_KEY.as_bytes(), &index);
         meta.insert(INDEX_KEY, sealed.as_slice())?;
     }
     drop(meta);
-    table::create_all(&txn)?;
-    txn.commit()?;
+    if is_new {
+        table::create_all(&txn)?;
+    }
+    // A full disk is no reason not to start.
+    if is_new || key_is_new {
+        txn.commit()?;
+    } else {
+        txn.abort()?;
+    }
     Ok(Keys {
         sealer,
         index: Secret::new(index),

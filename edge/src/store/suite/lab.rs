@@ -56,6 +56,13 @@ impl Lab {
         lab
     }
 
+    pub(in super::super) async fn embedded_unsynced() -> Self {
+        let lab = Self::embedded().await;
+        let Store::Embedded(engine) = lab.store();
+        engine.skip_syncs();
+        lab
+    }
+
     pub(in super::super) fn store(&self) -> &Store {
         self.store.as_ref().unwrap()
     }

@@ -1,7 +1,5 @@
 //! One-time values and things seen once.
 
-use std::sync::Arc;
-
 use futures_util::future::join_all;
 
 use super::lab::Lab;
@@ -9,7 +7,7 @@ use crate::store::OnceKind;
 
 /// Fifty takers at the same moment: one has it.
 pub(super) async fn a_value_is_taken_exactly_once(lab: &mut Lab) {
-    let store = Arc::new(lab.store());
+    let store = lab.store();
     for round in 0..4_u8 {
         let (key, until, now) = ([round; 32], lab.at(600), lab.at(1));
         let value = vec![round; 100];
@@ -68,7 +66,7 @@ pub(super) async fn values_expire(lab: &mut Lab) {
 }
 
 pub(super) async fn a_thing_is_seen_once(lab: &mut Lab) {
-    let store = Arc::new(lab.store());
+    let store = lab.store();
     let (now, until) = (lab.at(0), lab.at(60));
     let seen = (0..50).map(|_| store.seen_once([1; 32], now, until));
     let first = join_all(seen)

@@ -1,7 +1,5 @@
 //! Revocation: durable, complete, idempotent, and never undone by what was under way.
 
-use std::sync::Arc;
-
 use proto::id::EndpointId;
 
 use super::lab::{DAY, Lab, Login, endpoint};
@@ -203,11 +201,8 @@ pub(super) async fn create_races_revoke(lab: &mut Lab) {
             .map(|_| lab.new_session(Login::of(1, 1), begun_at))
             .collect();
         let order = lab.order(Scope::User(user));
-        let store = Arc::new(lab.store());
-        let creating = logins.iter().map(|new| {
-            let store = Arc::clone(&store);
-            async move { store.create_session(new.clone()).await }
-        });
+        let store = lab.store();
+        let creating = logins.iter().map(|new| store.create_session(new.clone()));
         let (made, revoked) = tokio::join!(
             futures_util::future::join_all(creating),
             store.revoke(order)

@@ -8,21 +8,28 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
 use quinn::congestion::BbrConfig;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{
-    Connection, Endpoint, EndpointConfig, IdleTimeout, RecvStream, SendStream, TokioRuntime,
+    Connection, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout, RecvStream, SendStream, TokioRuntime,
     TransportConfig, VarInt,
 };
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::{Link, LinkEnded};
+use crate::secret::{self, Secret};
 
 /// An agent's QUIC connection.
 #[derive(Clone, Debug)]
 pub(crate) struct QuicLink {
     connection: Connection,
 }
+
+/// Random connection ids. quinn's own are bound to the process, and packets with another's are dropped
+/// before they could be answered by a reset.
+#[derive(Debug)]
+struct RandomIds;
 
 /// One bidirectional stream.
 #[derive(Debug)]
@@ -40,17 +47,26 @@ pub(crate) struct Listener {
 
 impl Listener {
     /// Listens on a bound socket with a TLS configuration that offers our ALPN only.
+    ///
+    /// `reset_key` must be the same after a restart: with it, agents whose link died with the process
+    /// hear so at their next packet (a stateless reset, RFC 9000 §10.3) instead of half a minute later.
     pub(crate) fn new(
         socket: std::net::UdpSocket,
         tls: Arc<rustls::ServerConfig>,
+        reset_key: &Secret<[u8; 32]>,
     ) -> io::Result<Self> {
         let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
         config
             .transport_config(server_transport())
             .max_incoming(INCOMING_MAX);
+        let reset_key = hmac::Key::new(hmac::HMAC_SHA256, reset_key.expose());
+        let mut endpoint = EndpointConfig::new(Arc::new(reset_key));
+        endpoint
+            .cid_generator(|| Box::new(RandomIds))
+            .min_reset_interval(RESET_INTERVAL);
         let endpoint = Endpoint::new(
-            EndpointConfig::default(),
+            endpoint,
             Some(config),
             socket,
             Arc::new(TokioRuntime),
@@ -104,6 +120,20 @@ impl Connecting {
     pub(crate) async fn establish(self) -> Result<Link, LinkEnded> {
         let connection = self.incoming.await.map_err(ended)?;
         Ok(Link::Quic(QuicLink { connection }))
+    }
+}
+
+impl ConnectionIdGenerator for RandomIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        ConnectionId::new(&secret::random::<ID_BYTES>())
+    }
+
+    fn cid_len(&self) -> usize {
+        ID_BYTES
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
     }
 }
 
@@ -206,6 +236,10 @@ fn ended(error: impl std::error::Error + Send + Sync + 'static) -> LinkEnded {
     LinkEnded(Box::new(error))
 }
 
+const ID_BYTES: usize = 8;
+/// Between two stateless resets: a thousand agents are told within a second, and whoever sends rubbish
+/// gets less back than that.
+const RESET_INTERVAL: Duration = Duration::from_millis(1);
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 /// An agent opens one stream, for control; data streams are the edge's to open.

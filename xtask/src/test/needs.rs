@@ -1,0 +1,140 @@
+//! The programs that some tests drive: a browser, node for identity providers that nobody here wrote,
+//! strace to make system calls fail.
+//!
+//! As root on Debian or Ubuntu it installs what is missing. Elsewhere it names it and the command.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use crate::workspace::find_program;
+
+/// A program and where it comes from.
+#[derive(Debug)]
+struct Need {
+    what: &'static str,
+    /// Any of these will do.
+    programs: &'static [&'static str],
+    /// The package of Debian and Ubuntu.
+    package: &'static str,
+    is_needed: bool,
+}
+
+const NEEDS: [Need; 5] = [
+    Need {
+        what: "a browser",
+        programs: &["chromium", "chromium-browser", "google-chrome"],
+        package: "chromium",
+        is_needed: true,
+    },
+    Need {
+        what: "the browser's driver",
+        programs: &["chromedriver"],
+        package: "chromium-driver",
+        is_needed: true,
+    },
+    Need {
+        what: "node",
+        programs: &["node"],
+        package: "nodejs",
+        is_needed: true,
+    },
+    Need {
+        what: "npm",
+        programs: &["npm"],
+        package: "npm",
+        is_needed: true,
+    },
+    Need {
+        what: "strace",
+        programs: &["strace"],
+        package: "strace",
+        is_needed: cfg!(target_os = "linux"),
+    },
+];
+
+/// Installs what it can; gives what is still missing, one line each with the command that gets it.
+pub(super) fn set_up() -> Vec<String> {
+    let missing = missing();
+    if missing.is_empty() {
+        return Vec::new();
+    }
+    let packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
+    if has_apt() && is_root() {
+        eprintln!("installing {}", packages.join(" "));
+        install(&packages);
+    }
+    self::missing().iter().map(|need| line(need)).collect()
+}
+
+fn missing() -> Vec<&'static Need> {
+    NEEDS
+        .iter()
+        .filter(|need| need.is_needed)
+        .filter(|need| {
+            need.programs
+                .iter()
+                .all(|name| find_program(name).is_none())
+        })
+        .collect()
+}
+
+fn line(need: &Need) -> String {
+    let Need { what, package, .. } = need;
+    if has_apt() {
+        return format!(
+            "{what}; install it with: sudo apt-get install -y --no-install-recommends {package}"
+        );
+    }
+    if cfg!(target_os = "macos") {
+        return format!(
+            "{what}; install it with: brew install {}",
+            programs_for_brew(need)
+        );
+    }
+    format!(
+        "{what} ({}); install it with this system's package manager",
+        need.programs.join(" or ")
+    )
+}
+
+fn programs_for_brew(need: &Need) -> &'static str {
+    match need.package {
+        "chromium" => "--cask chromium",
+        "chromium-driver" => "--cask chromedriver",
+        "nodejs" | "npm" => "node",
+        other => other,
+    }
+}
+
+fn has_apt() -> bool {
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let is_debian = release
+        .lines()
+        .filter(|line| line.starts_with("ID=") || line.starts_with("ID_LIKE="))
+        .any(|line| line.contains("debian") || line.contains("ubuntu"));
+    is_debian && find_program("apt-get").is_some()
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// What fails here shows as missing afterwards; its messages are on the terminal.
+fn install(packages: &[&str]) {
+    let update = apt(&["update"]);
+    let install = ["install", "-y", "--no-install-recommends"];
+    let args: Vec<&str> = install.iter().chain(packages).copied().collect();
+    if !update || !apt(&args) {
+        eprintln!("apt-get failed; its messages are above");
+    }
+}
+
+fn apt(args: &[&str]) -> bool {
+    Command::new("apt-get")
+        .args(["-q"])
+        .args(args)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdin(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}

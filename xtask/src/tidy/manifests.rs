@@ -1,0 +1,171 @@
+//! What crates may depend on: `proto` on almost nothing, `agent` and `edge` not on each other, and nobody
+//! on a second provider of cryptography.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+
+use anyhow::{Context as _, ensure};
+use toml::Table;
+
+use crate::tidy::Finding;
+use crate::tidy::source::Source;
+use crate::workspace;
+
+/// Checks manifests, `proto`'s root and the whole tree of dependencies.
+pub(super) fn in_workspace(root: &Path) -> anyhow::Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    for member in ["agent", "edge", "proto"] {
+        let file = Path::new(member).join("Cargo.toml");
+        findings.extend(in_manifest(member, &file, &read(root, &file)?)?);
+    }
+    let file = Path::new("proto/src/lib.rs");
+    findings.extend(in_proto_root(file, &Source::read(&read(root, file)?)));
+    findings.extend(in_dependency_tree(&dependency_tree(root)?));
+    Ok(findings)
+}
+
+fn read(root: &Path, file: &Path) -> anyhow::Result<String> {
+    fs::read_to_string(root.join(file)).with_context(|| format!("cannot read {}", file.display()))
+}
+
+/// Checks one member's manifest.
+pub(super) fn in_manifest(member: &str, file: &Path, text: &str) -> anyhow::Result<Vec<Finding>> {
+    let manifest: Table = text
+        .parse()
+        .with_context(|| format!("cannot read {}", file.display()))?;
+    let shipped = dependencies(&manifest, &["dependencies", "build-dependencies"]);
+    let mut findings = Vec::new();
+    if member == "proto" {
+        for name in shipped
+            .iter()
+            .filter(|name| !PROTO_MAY.contains(&name.as_str()))
+        {
+            let what = format!(
+                "proto depends on {name}; it may have {}",
+                PROTO_MAY.join(", ")
+            );
+            findings.push(Finding::new(file, 0, what));
+        }
+    }
+    let other = match member {
+        "agent" => "edge",
+        "edge" => "agent",
+        _ => return Ok(findings),
+    };
+    let all = dependencies(
+        &manifest,
+        &["dependencies", "build-dependencies", "dev-dependencies"],
+    );
+    for name in all
+        .iter()
+        .filter(|name| [other, "xtask", "tests"].contains(&name.as_str()))
+    {
+        findings.push(Finding::new(
+            file,
+            0,
+            format!("{member} must not depend on {name}"),
+        ));
+    }
+    Ok(findings)
+}
+
+/// The names of packages in these tables, those for single targets included.
+fn dependencies(manifest: &Table, kinds: &[&str]) -> BTreeSet<String> {
+    let targets = manifest
+        .get("target")
+        .and_then(toml::Value::as_table)
+        .into_iter()
+        .flat_map(Table::values)
+        .filter_map(toml::Value::as_table);
+    std::iter::once(manifest)
+        .chain(targets)
+        .flat_map(|table| kinds.iter().filter_map(|kind| table.get(*kind)?.as_table()))
+        .flatten()
+        .map(|(name, value)| {
+            let renamed = value.get("package").and_then(toml::Value::as_str);
+            renamed.map_or_else(|| name.clone(), str::to_owned)
+        })
+        .collect()
+}
+
+/// `#![no_std]`, and `std` for tests only.
+pub(super) fn in_proto_root(file: &Path, source: &Source) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let has_no_std = (0..source.tokens.len()).any(|at| {
+        source.is_mark(at, '#')
+            && source.is_mark(at + 1, '!')
+            && source.is_mark(at + 2, '[')
+            && source.word(at + 3) == Some("no_std")
+            && source.is_mark(at + 4, ']')
+    });
+    if !has_no_std {
+        findings.push(Finding::new(
+            file,
+            1,
+            "proto says #![no_std], so that I/O does not compile",
+        ));
+    }
+    for at in 0..source.tokens.len() {
+        let is_std = source.word(at) == Some("extern")
+            && source.word(at + 1) == Some("crate")
+            && source.word(at + 2) == Some("std");
+        // `# [ cfg ( test ) ]` just before.
+        let is_for_tests = at >= 7
+            && source.word(at - 5) == Some("cfg")
+            && source.word(at - 3) == Some("test")
+            && source.is_mark(at - 1, ']');
+        if is_std && !is_for_tests {
+            findings.push(Finding::new(
+                file,
+                source.line(at),
+                "proto has std in tests only",
+            ));
+        }
+    }
+    findings
+}
+
+/// Every package that anything here is built with, one `name vVERSION …` a line.
+fn dependency_tree(root: &Path) -> anyhow::Result<String> {
+    let output = workspace::cargo(root)
+        .args([
+            "tree",
+            "--workspace",
+            "--locked",
+            "--edges",
+            "normal,build,dev",
+        ])
+        .args(["--prefix", "none", "--format", "{p}"])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot start cargo tree")?;
+    ensure!(
+        output.status.success(),
+        "cargo tree failed; its messages are above"
+    );
+    String::from_utf8(output.stdout).context("cargo tree printed no text")
+}
+
+/// One provider of cryptography, and no C library found on the machine.
+pub(super) fn in_dependency_tree(tree: &str) -> Vec<Finding> {
+    let names: BTreeSet<&str> = tree
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    BANNED
+        .iter()
+        .filter(|name| names.contains(**name))
+        .map(|name| {
+            let what = format!(
+                "{name} is in the tree (cargo tree --workspace -i {name} says through whom)"
+            );
+            Finding::new(Path::new("Cargo.lock"), 0, what)
+        })
+        .collect()
+}
+
+/// `base64` carries secrets in text forms; all of them without std.
+const PROTO_MAY: [&str; 5] = ["base64", "bytes", "serde", "serde_json", "thiserror"];
+const BANNED: [&str; 5] = ["bindgen", "native-tls", "openssl", "openssl-sys", "ring"];
