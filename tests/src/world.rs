@@ -267,26 +267,6 @@ impl World {
         process::run(command, b"").await
     }
 
-    /// A second run of an agent: the same home, and so the same instance.
-    pub async fn agent_again(&self, agent: &Agent) -> Agent {
-        let number = self
-            .agents
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let start = Start {
-            name: format!("agent-{number}-again"),
-            ..agent.start.clone()
-        };
-        let mut again = Agent {
-            process: start.spawn(),
-            url: String::new(),
-            label: String::new(),
-            endpoint_id: String::new(),
-            start,
-        };
-        again.forwarding().await;
-        again
-    }
-
     /// Another run in an agent's home, under its name, with other arguments.
     pub async fn agent_with_home_of(&self, agent: &Agent, more: &[&str]) -> Agent {
         let mut start = agent.start.clone();
