@@ -270,17 +270,23 @@ fn endpoint(towards: SocketAddr) -> io::Result<Endpoint> {
     )
 }
 
-/// The verifier's reason, when it was this side that ended the handshake because of the edge's
-/// certificate.
+/// Why an edge that answered is not the one that was meant: this side refused its certificate, or it
+/// has none under the name that was asked for.
 fn untrusted(error: &ConnectionError) -> Option<String> {
-    // RFC 9001 §4.8: a TLS alert travels as 0x100 + its number. 42 to 51 are those about certificates
-    // and signatures; 113 and 116 belong to the same family.
-    let ConnectionError::TransportError(error) = error else {
-        return None;
-    };
-    let alert = u64::from(error.code).checked_sub(0x100)?;
-    let about_certificate = (42..=51).contains(&alert) || alert == 113 || alert == 116;
-    about_certificate.then(|| error.reason.clone())
+    // RFC 9001 §4.8: a TLS alert travels as 0x100 + its number.
+    if let ConnectionError::TransportError(error) = error {
+        // 42 to 51 are about certificates and signatures; 113 and 116 belong to the same family.
+        let alert = u64::from(error.code).checked_sub(0x100)?;
+        let about_certificate = (42..=51).contains(&alert) || alert == 113 || alert == 116;
+        return about_certificate.then(|| error.reason.clone());
+    }
+    if let ConnectionError::ConnectionClosed(close) = error {
+        // 49 is access_denied, 112 unrecognized_name: what servers say to a name that is not theirs.
+        let alert = u64::from(close.error_code).checked_sub(0x100)?;
+        let about_name = alert == 49 || alert == 112;
+        return about_name.then(|| "it does not answer to the name in the authtoken".to_owned());
+    }
+    None
 }
 
 fn ended(error: &ConnectionError) -> LinkEnded {
