@@ -24,7 +24,8 @@ impl Revocations {
     }
 
     /// Ends what `scope` names. `None` when there is no such thing. For a user with `delete_user`,
-    /// the person's record goes too. Repeating an order gives the first receipt.
+    /// the person's record goes too. Repeating an order gives the first receipt, and waits as the
+    /// first one did.
     ///
     /// When this returns, every edge that the receipt counts as acknowledged refuses the sessions and
     /// has cut what they had open. Cancelling the wait does not undo the revocation.
@@ -54,9 +55,6 @@ impl Revocations {
         else {
             return Ok(None);
         };
-        if repeated {
-            return Ok(Some(receipt));
-        }
         let reached = self
             .store
             .await_acknowledged(
@@ -66,6 +64,11 @@ impl Revocations {
                 ACKNOWLEDGED_WITHIN,
             )
             .await?;
+        if repeated {
+            // Whoever asked first completes the receipt; it may have got further by now.
+            let newest = self.store.receipt(receipt.id).await?;
+            return Ok(Some(newest.unwrap_or(receipt)));
+        }
         receipt.edges_total = reached.edges_total;
         receipt.edges_acknowledged = reached
             .edges_total
@@ -73,7 +76,15 @@ impl Revocations {
         receipt.edges_missing = reached.missing;
         receipt.connections_cut = reached.connections_cut;
         receipt.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.store.complete_receipt(receipt.clone()).await?;
+        // The revocation stands, whatever becomes of its receipt's figures: an error would say that
+        // nothing was revoked.
+        if let Err(error) = self.store.complete_receipt(receipt.clone()).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                receipt.id = %receipt.id,
+                "receipt not completed"
+            );
+        }
         Ok(Some(receipt))
     }
 }
