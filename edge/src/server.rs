@@ -49,8 +49,7 @@ use workers::Workers;
 /// is ready; otherwise it says so for people.
 pub(crate) async fn run(settings: Settings, json: bool) -> Result<(), StartError> {
     let edge = Edge::build(&settings).await?;
-    ready::announce(&edge.ready, json);
-    edge.serve().await
+    edge.serve(json).await
 }
 
 /// Every part, built and not yet serving.
@@ -219,7 +218,7 @@ impl Edge {
 
     /// Serves until a signal, then drains: accepting stops first, then agents are told, open
     /// exchanges finish within a bound, and the last activity is written.
-    async fn serve(self) -> Result<(), StartError> {
+    async fn serve(self, json: bool) -> Result<(), StartError> {
         let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Io)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Io)?;
         let socket =
@@ -232,6 +231,8 @@ impl Edge {
             &self.admission,
         )
         .map_err(StartError::Io)?;
+        // Said once the doors are open: whoever reads it may use them at once.
+        ready::announce(&self.ready, json);
         let tunnels = self.tunnels.clone();
         self.shutdown.spawn(self.tunnels.run());
         self.shutdown.spawn(activity::run(

@@ -55,8 +55,9 @@ pub struct Edge {
     wrapper: Vec<String>,
 }
 
-/// A running agent.
+/// A running agent; killed when dropped.
 #[derive(Debug)]
+#[must_use = "an agent ends when it is dropped"]
 pub struct Agent {
     pub process: Process,
     /// The public URL, without a slash at the end.
@@ -223,6 +224,12 @@ impl World {
         assert_eq!(added.code, Some(0), "{}", added.all());
         let mut arguments = arguments.to_vec();
         arguments.push("--json".to_owned());
+        if !arguments
+            .iter()
+            .any(|argument| argument.starts_with("--log"))
+        {
+            arguments.push(format!("--log={LOG_FILTER}"));
+        }
         let start = Start {
             arguments,
             home,
@@ -258,26 +265,6 @@ impl World {
         let mut command = agent_command(home);
         command.args(arguments).envs(env.iter().copied());
         process::run(command, b"").await
-    }
-
-    /// A second run of an agent: the same home, and so the same instance.
-    pub async fn agent_again(&self, agent: &Agent) -> Agent {
-        let number = self
-            .agents
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let start = Start {
-            name: format!("agent-{number}-again"),
-            ..agent.start.clone()
-        };
-        let mut again = Agent {
-            process: start.spawn(),
-            url: String::new(),
-            label: String::new(),
-            endpoint_id: String::new(),
-            start,
-        };
-        again.forwarding().await;
-        again
     }
 
     /// Another run in an agent's home, under its name, with other arguments.
@@ -347,6 +334,16 @@ impl World {
             Some(self.net.domain.as_str()),
             "the domain stays"
         );
+    }
+}
+
+impl Drop for World {
+    /// A failed test's folder stays, with logs and store, to be looked at.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.dir.disable_cleanup(true);
+            eprintln!("kept: {}", self.dir.path().display());
+        }
     }
 }
 
