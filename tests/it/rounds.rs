@@ -40,13 +40,7 @@ async fn a_thousand_revocations() {
         sleepers.push(Round::sign_in(&world, &agent.url).await);
     }
     world.restart_edge().await;
-    tests::wait::until("the agent is back", || async {
-        let reply = tests::http::Ask::get(&world.net, "app", "/")
-            .send(&world.net, Version::H1)
-            .await;
-        (reply.status == 401).then_some(())
-    })
-    .await;
+    world.online(&agent).await;
     eprintln!("{cold} cold sessions after {:?}", begun.elapsed());
 
     let world = Arc::new(world);
