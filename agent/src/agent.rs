@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::backoff;
 use crate::config::{Config, ConfigError, EndpointConfig};
-use crate::instance::Instance;
+use crate::instance::{Instance, NotKept};
 use crate::link::{Target, Trust};
 use crate::status::{Event, Phase, Status, Trouble};
 use crate::upstream::{Upstream, Watched};
@@ -197,9 +197,20 @@ impl Agent {
 
     /// One try: dial, authenticate, bind everything.
     async fn connect(&mut self) -> Result<Tunnel, Failure> {
-        if let Err(error) = self.instance.next_generation() {
-            // The generation has risen in memory, which is enough for this run.
-            tracing::warn!(%error, "generation not kept");
+        match self.instance.next_generation() {
+            Ok(()) => {}
+            Err(superseded @ NotKept::Superseded) => {
+                let code = Code::GenerationSuperseded;
+                return Err(Failure::permanent(Trouble::new(
+                    code,
+                    superseded.to_string(),
+                )));
+            }
+            // It has risen in memory, which is enough for this run.
+            Err(error @ NotKept::Io(_)) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "generation not kept"
+            ),
         }
         let identity = control::Config {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -243,7 +254,7 @@ impl Agent {
     }
 
     /// Waits for the tunnel's end.
-    async fn serve(&self, tunnel: &mut Tunnel, stop: &CancellationToken) -> Left {
+    async fn serve(&mut self, tunnel: &mut Tunnel, stop: &CancellationToken) -> Left {
         let mut every = tokio::time::interval(LATENCY_EVERY);
         loop {
             let change = tokio::select! {
@@ -261,8 +272,11 @@ impl Agent {
             match change {
                 Change::Drain(edges) => return Left::Drained(edges),
                 Change::Ended(failure) => return Left::Failed(failure),
-                Change::Lost(trouble) => {
-                    if tunnel.serves_nothing() {
+                Change::Lost(upstream, trouble) => {
+                    // Not to be asked for again, or it would be taken from whoever has it now.
+                    self.endpoints
+                        .retain(|served| !Arc::ptr_eq(&served.watched, &upstream));
+                    if self.endpoints.is_empty() {
                         return Left::Failed(Failure::permanent(trouble));
                     }
                     self.status.say(Event::Error(trouble));
@@ -364,14 +378,20 @@ pub(crate) fn parse_upstream(endpoint: &EndpointConfig) -> Result<Upstream, Conf
     })
 }
 
-/// The identity of these upstreams; one for this run only where none can be kept.
+/// The identity of these endpoints; one for this run only where none can be kept.
 fn take_instance(config: &Config, endpoints: &[Served], status: &Status) -> Instance {
-    let upstreams: Vec<_> = endpoints
+    let wishes: Vec<_> = endpoints
         .iter()
-        .map(|served| served.watched.upstream().to_string())
+        .map(|served| {
+            let upstream = served.watched.upstream();
+            match &served.config.url {
+                Some(url) => format!("{upstream} {url}"),
+                None => upstream.to_string(),
+            }
+        })
         .collect();
     let taken = match &config.folder {
-        Some(folder) => Instance::take(folder, &upstreams)
+        Some(folder) => Instance::take(folder, &wishes)
             .map_err(|error| format!("in {}: {error}", folder.display())),
         None => Err("without a home folder".to_owned()),
     };
@@ -435,7 +455,7 @@ fn random() -> u64 {
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 const LATENCY_EVERY: Duration = Duration::from_secs(1);
 /// Signals promise an end within two seconds.
-const GOODBYE_WITHIN: Duration = Duration::from_millis(1500);
+const GOODBYE_WITHIN: Duration = Duration::from_millis(800);
 const EDGES_MAX: usize = 64;
 
 #[cfg(test)]
