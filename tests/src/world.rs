@@ -15,6 +15,7 @@ use crate::provider::Provider;
 use crate::require;
 use crate::upstream::Upstream;
 use crate::user::User;
+use crate::wait;
 
 /// Everything that a test needs. Programs are killed when it is dropped.
 #[derive(Debug)]
@@ -301,6 +302,19 @@ impl World {
         let mut user = self.user(name);
         user.sign_in(url).await;
         user
+    }
+
+    /// Waits until an agent serves this endpoint again.
+    pub async fn online(&self, agent: &Agent) {
+        wait::until("the agent is back", || async {
+            let status = self.edge.cli(&["status", "--json"]).await.json();
+            let endpoints = status["endpoints"].as_array()?;
+            endpoints
+                .iter()
+                .any(|endpoint| endpoint["id"] == agent.endpoint_id.as_str())
+                .then_some(())
+        })
+        .await;
     }
 
     /// Stops the edge politely and starts it again on the same port.
