@@ -330,7 +330,14 @@ pub(crate) fn parse_upstream(endpoint: &EndpointConfig) -> Result<Upstream, Conf
             Some(place) => format!("{place}: {error}"),
             None => error.to_string(),
         },
-        next_step: Code::UpstreamInvalid.next_step().to_owned(),
+        next_step: match &endpoint.place {
+            Some(_) => Code::UpstreamInvalid.next_step().to_owned(),
+            // It may have been meant as a command.
+            None => {
+                "give a port, host:port or http://host:port; what else there is says: agent --help"
+                    .to_owned()
+            }
+        },
     })
 }
 

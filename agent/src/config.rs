@@ -331,8 +331,8 @@ fn named(
                 .filter_map(|endpoint| endpoint.name.as_deref())
                 .collect();
             let known = match known.as_slice() {
-                [] => "it has none".to_owned(),
-                known => format!("it has {}", known.join(", ")),
+                [] => "add it there, under endpoints:".to_owned(),
+                known => format!("choose one of these: {}", known.join(", ")),
             };
             let file = path.map_or_else(
                 || "the configuration".to_owned(),
