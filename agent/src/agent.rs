@@ -1,11 +1,12 @@
 //! The loop: connect, serve, back off. The only place that decides to retry, and when to give up.
 //!
 //! `tunnel` is one connection from its first byte to its last; `upstreams` tells when the local apps
-//! come and go; `exit` says which class an end belongs to. Moves no bytes.
+//! come and go; `words` is what it says; `exit` is the class of an end. Moves no bytes.
 
 mod exit;
 mod tunnel;
 mod upstreams;
+mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -292,51 +293,6 @@ impl Agent {
             tasks.spawn(watch);
         }
     }
-
-    fn say_offline(&self, was_online: bool, trouble: Option<Trouble>) {
-        self.status.say(Event::Status {
-            phase: if was_online {
-                Phase::Reconnecting
-            } else {
-                Phase::Connecting
-            },
-            edge: Some(self.target.addrs.join(", ")),
-            latency: None,
-            trouble,
-        });
-    }
-
-    fn say_online(&self, tunnel: &Tunnel) {
-        self.status.set_latency(tunnel.round_trip());
-        self.status.say(Event::Status {
-            phase: Phase::Online,
-            edge: Some(tunnel.edge().to_string()),
-            latency: Some(tunnel.round_trip()),
-            trouble: None,
-        });
-        for bound in tunnel.bound() {
-            let Some(served) = self
-                .endpoints
-                .iter()
-                .find(|served| Arc::ptr_eq(&served.watched, &bound.watched))
-            else {
-                continue;
-            };
-            self.status.say(Event::Forwarding {
-                url: bound.url.clone(),
-                upstream: bound.watched.upstream().to_string(),
-                endpoint_id: bound.endpoint.to_string(),
-                login: served.config.login.as_ref().map(describe_login),
-            });
-            for notice in &bound.notices {
-                self.status.say(Event::Notice(Trouble {
-                    code: notice.code,
-                    message: notice.message.clone(),
-                    next_step: notice.next_step.clone(),
-                }));
-            }
-        }
-    }
 }
 
 impl Failure {
@@ -374,7 +330,14 @@ pub(crate) fn parse_upstream(endpoint: &EndpointConfig) -> Result<Upstream, Conf
             Some(place) => format!("{place}: {error}"),
             None => error.to_string(),
         },
-        next_step: Code::UpstreamInvalid.next_step().to_owned(),
+        next_step: match &endpoint.place {
+            Some(_) => Code::UpstreamInvalid.next_step().to_owned(),
+            // It may have been meant as a command.
+            None => {
+                "give a port, host:port or http://host:port; what else there is says: agent --help"
+                    .to_owned()
+            }
+        },
     })
 }
 
@@ -406,21 +369,6 @@ fn take_instance(config: &Config, endpoints: &[Served], status: &Status) -> Inst
         }));
         Instance::passing()
     })
-}
-
-fn describe_login(login: &proto::bind::LoginOptions) -> String {
-    let domains = login
-        .allow_domains
-        .iter()
-        .map(|domain| format!("*@{domain}"));
-    let allowed: Vec<_> = login.allow_emails.iter().cloned().chain(domains).collect();
-    let shown = match allowed.as_slice() {
-        [] => "anyone with an account there".to_owned(),
-        [one] => one.clone(),
-        [one, two] => format!("{one}, {two}"),
-        [one, two, more @ ..] => format!("{one}, {two} and {} more", more.len()),
-    };
-    format!("{}: {shown}", login.provider)
 }
 
 fn interrupted(was_online: bool, last: Option<Trouble>) -> Result<(), Trouble> {

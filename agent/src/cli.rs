@@ -42,13 +42,11 @@ enum Command {
     /// Print the version
     Version,
     /// Print a completion script for a shell
-    #[command(hide = true)]
     Completion {
         /// Which shell
         shell: Shell,
     },
     /// Print the manual page
-    #[command(hide = true)]
     Man,
 }
 
@@ -101,7 +99,8 @@ struct RunArgs {
     /// Where an edge is, instead of where the authtoken says; may be repeated
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     connect_url: Vec<String>,
-    /// Trust edges with certificates under these PEM roots, instead of the authtoken's pin
+    /// Trust edges with certificates under these PEM roots, such as an edge's link-ca.pem, instead of
+    /// the authtoken's pin
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// End at the first failure instead of trying again

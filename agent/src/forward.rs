@@ -269,7 +269,7 @@ fn gone() -> io::Error {
 /// The edge writes the head at once.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// A bind's answer is on its way when a stream for it comes.
-const ROUTE_WITHIN: Duration = Duration::from_secs(3);
+const ROUTE_WITHIN: Duration = Duration::from_secs(2);
 const PROBE_WITHIN: Duration = Duration::from_secs(10);
 const PROBE_BYTES_MAX: u64 = 64 * 1024;
 /// Two such buffers for each open stream.

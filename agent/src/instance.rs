@@ -90,19 +90,22 @@ impl Instance {
     /// the clock has gone back.
     ///
     /// # Errors
-    /// [`NotKept`]. But for [`NotKept::Superseded`] the generation has risen all the same.
+    /// [`NotKept::Superseded`], nothing changed; [`NotKept::Io`], risen all the same.
     pub(crate) fn next_generation(&mut self) -> Result<(), NotKept> {
         let before = self.generation;
-        self.generation = after(before);
-        let Some(kept) = &self.kept else {
-            return Ok(());
+        let newest = match &self.kept {
+            None => Ok((None, None)),
+            Some(kept) => lock(kept).and_then(|lock| Ok((Some(lock), read(kept)?))),
         };
-        let _lock = lock(kept)?;
-        if read(kept)?
-            .is_some_and(|record| record.instance == self.id && record.generation > before)
+        let has_newer = |record: &Record| record.instance == self.id && record.generation > before;
+        if let Ok((_, Some(record))) = &newest
+            && has_newer(record)
         {
             return Err(NotKept::Superseded);
         }
+        self.generation = after(before);
+        // The lock lives until it is written.
+        let _locked = newest?;
         Ok(self.write()?)
     }
 

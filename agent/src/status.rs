@@ -279,8 +279,12 @@ fn plain(text: &str) -> String {
 /// URL or a host keeps its spelling, and what ends in a command is not followed by a full stop that would be
 /// pasted with it.
 pub(crate) fn sentence(text: &str) -> String {
+    let word = text.split([' ', ',']).next().unwrap_or_default();
+    let is_word = word
+        .bytes()
+        .all(|byte| byte.is_ascii_lowercase() || b"'-:".contains(&byte));
     let mut characters = text.chars();
-    let Some(first) = characters.next().filter(char::is_ascii_lowercase) else {
+    let Some(first) = characters.next().filter(|_| is_word) else {
         return text.to_owned();
     };
     let rest = characters.as_str();
@@ -290,10 +294,6 @@ pub(crate) fn sentence(text: &str) -> String {
     } else {
         "."
     };
-    let word = text.split(' ').next().unwrap_or_default();
-    if word.contains(['.', ':', '/']) && !word.ends_with(':') {
-        return format!("{text}{end}");
-    }
     format!("{}{rest}{end}", first.to_ascii_uppercase())
 }
 
