@@ -129,6 +129,51 @@ async fn thrown_out() {
     operator.quit().await.unwrap();
 }
 
+/// Three tabs of one browser begin a login before any of them finishes: all arrive. The browser keeps the
+/// session's cookie as it was meant: for its host alone, out of scripts' reach.
+#[tokio::test(flavor = "multi_thread")]
+async fn parallel_tabs() {
+    let Some(mut chrome) = Chrome::start("parallel_tabs").await else {
+        return;
+    };
+    let world = World::with_login().await;
+    let app = SampleApp::start(&world).await;
+    let agent = world.agent_for("app", &app.address, &["--oauth=dev"]).await;
+    let browser = chrome.browser().await;
+    let mut tabs = vec![browser.window().await.unwrap()];
+    for _ in 0..2 {
+        tabs.push(browser.new_tab().await.unwrap());
+    }
+    for tab in &tabs {
+        browser.switch_to_window(tab.clone()).await.unwrap();
+        browser.goto(&agent.url).await.unwrap();
+        shown(&browser, "input[name=username]").await;
+    }
+    for tab in tabs.iter().rev() {
+        browser.switch_to_window(tab.clone()).await.unwrap();
+        let name = shown(&browser, "input[name=username]").await;
+        name.clear().await.unwrap();
+        name.send_keys("ada").await.unwrap();
+        let button = shown(&browser, "button[type=submit]").await;
+        button.click().await.unwrap();
+        text(&browser, "#user-email", |text| text == "ada@example.test").await;
+    }
+    let cookie = browser.get_named_cookie("__Host-sallyport").await.unwrap();
+    assert_eq!(cookie.secure, Some(true), "{cookie:?}");
+    assert_eq!(cookie.path.as_deref(), Some("/"));
+    assert_eq!(
+        cookie.domain.as_deref(),
+        Some(world.net.host("app").as_str()),
+        "for its host alone"
+    );
+    let seen = browser
+        .execute("return document.cookie", Vec::<Value>::new())
+        .await
+        .unwrap();
+    assert_eq!(seen.json(), "");
+    browser.quit().await.unwrap();
+}
+
 /// The dashboard is used by keyboard alone: a row, the trash can, the question, whose answer "no" changes
 /// nothing and whose answer "yes" leads to the receipt, which has the focus.
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@
 //! - `login`: who gets in, who does not, and what the app is told.
 //! - `providers`: the same login at providers that nobody here wrote.
 //! - `browser`: two real browsers, from signing in to being thrown out.
+//! - `places`: browser, system, device and place of a session.
 //! - `revoke`: what a revocation cuts, by scope and by protocol, and its receipt.
 //! - `rounds`: a thousand revocations against traffic, judged at both ends.
 //! - `faults`: what cannot be made durable was not revoked.
@@ -37,6 +38,7 @@ mod faults;
 mod forward;
 mod hostile;
 mod login;
+mod places;
 mod providers;
 mod restart;
 mod revoke;

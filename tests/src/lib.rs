@@ -27,6 +27,7 @@ pub mod http1;
 pub mod http2;
 pub mod jwt;
 pub mod liar;
+pub mod mmdb;
 pub mod net;
 pub mod operator;
 pub mod process;

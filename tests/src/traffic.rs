@@ -30,6 +30,8 @@ pub enum Kind {
     Stalled(Version),
     /// An endless request body.
     Upload(Version),
+    /// An endless request body that the app does not read.
+    StalledUpload(Version),
     /// Server-sent events.
     Events(Version),
     /// A WebSocket with small text frames.
@@ -40,7 +42,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Quick(Version::H1),
         Self::Quick(Version::H2),
         Self::Download(Version::H1),
@@ -49,11 +51,23 @@ impl Kind {
         Self::Stalled(Version::H2),
         Self::Upload(Version::H1),
         Self::Upload(Version::H2),
+        Self::StalledUpload(Version::H1),
+        Self::StalledUpload(Version::H2),
         Self::Events(Version::H1),
         Self::Events(Version::H2),
         Self::Clock,
         Self::Frames,
     ];
+
+    /// The pieces of an upload, and the time between them.
+    const fn upload(self) -> (&'static [u8], Duration) {
+        if matches!(self, Self::StalledUpload(_)) {
+            // Large ones at once, so that every buffer on the way is soon full.
+            (&[b'u'; 16 * 1024], Duration::ZERO)
+        } else {
+            (&[b'u'; 4096], Duration::from_millis(1))
+        }
+    }
 
     const fn target(self) -> &'static str {
         match self {
@@ -61,6 +75,7 @@ impl Kind {
             Self::Download(_) => "/slow?every=1&size=2048",
             Self::Stalled(_) => "/slow?size=16384",
             Self::Upload(_) => "/upload",
+            Self::StalledUpload(_) => "/unread",
             Self::Events(_) => "/events?every=2",
             Self::Clock => "/ws?every=2",
             Self::Frames => "/ws?every=1&size=300000",
@@ -187,8 +202,12 @@ impl Run {
                 self.download(version, kind.target(), false).await
             }
             Kind::Stalled(version) => self.download(version, kind.target(), true).await,
-            Kind::Upload(Version::H1) => self.upload_h1(kind.target()).await,
-            Kind::Upload(Version::H2) => self.upload_h2(kind.target()).await,
+            Kind::Upload(Version::H1) | Kind::StalledUpload(Version::H1) => {
+                self.upload_h1(kind).await
+            }
+            Kind::Upload(Version::H2) | Kind::StalledUpload(Version::H2) => {
+                self.upload_h2(kind).await
+            }
             Kind::Clock | Kind::Frames => self.websocket(kind.target()).await,
         };
         self.outcome.end = Some(end);
@@ -329,8 +348,8 @@ impl Run {
         }
     }
 
-    async fn upload_h1(&mut self, target: &str) -> End {
-        let ask = self.ask(target).method("POST").streamed();
+    async fn upload_h1(&mut self, kind: Kind) -> End {
+        let ask = self.ask(kind.target()).method("POST").streamed();
         let mut connection = match http1::Connection::open(&self.session.net, &ask.sni).await {
             Ok(connection) => connection,
             Err(error) => return End::Fault(http1::fault(&error)),
@@ -339,9 +358,10 @@ impl Run {
         if let Err(fault) = connection.send(&ask).await {
             return End::Fault(fault);
         }
+        let (piece, pause) = kind.upload();
         loop {
-            self.sent.fetch_add(UPLOAD.len() as u64, Ordering::SeqCst);
-            if let Err(fault) = connection.write_chunk(UPLOAD).await {
+            self.sent.fetch_add(piece.len() as u64, Ordering::SeqCst);
+            if let Err(fault) = connection.write_chunk(piece).await {
                 return End::Fault(fault);
             }
             self.opener.send_replace(true);
@@ -351,13 +371,13 @@ impl Run {
                     Ok((status, _)) => { self.answered(status); End::Refused(status) }
                     Err(fault) => End::Fault(fault),
                 },
-                () = tokio::time::sleep(UPLOAD_PAUSE) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }
 
-    async fn upload_h2(&mut self, target: &str) -> End {
-        let ask = self.ask(target).method("POST").streamed();
+    async fn upload_h2(&mut self, kind: Kind) -> End {
+        let ask = self.ask(kind.target()).method("POST").streamed();
         let connection = match http2::Connection::open(&self.session.net, &ask.sni, None).await {
             Ok(connection) => connection,
             Err(fault) => return End::Fault(fault),
@@ -368,16 +388,17 @@ impl Run {
             Err(fault) => return End::Fault(fault),
         };
         let answer = connection.answer(response);
+        let (piece, pause) = kind.upload();
         tokio::pin!(answer);
         loop {
-            self.sent.fetch_add(UPLOAD.len() as u64, Ordering::SeqCst);
+            self.sent.fetch_add(piece.len() as u64, Ordering::SeqCst);
             tokio::select! {
                 biased;
                 answer = &mut answer => return match answer {
                     Ok(response) => { self.answered(response.status); End::Refused(response.status) }
                     Err(fault) => End::Fault(fault),
                 },
-                sent = http2::send_data(&mut body, Bytes::from_static(UPLOAD), false) => {
+                sent = http2::send_data(&mut body, Bytes::from_static(piece), false) => {
                     if let Err(fault) = sent {
                         // A refusal may have come before the reset that says "send no more".
                         return match answer.await {
@@ -388,7 +409,7 @@ impl Run {
                 }
             }
             self.opener.send_replace(true);
-            tokio::time::sleep(UPLOAD_PAUSE).await;
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -508,6 +529,7 @@ pub async fn judge(
             | Kind::Download(Version::H2)
             | Kind::Events(Version::H2)
             | Kind::Upload(Version::H2)
+            | Kind::StalledUpload(Version::H2)
             | Kind::Quick(Version::H2),
         ) => {}
         (Some(End::Closed(1008)), Kind::Clock | Kind::Frames) => {}
@@ -544,7 +566,7 @@ pub async fn judge(
         let ended = seen.wait_ended().await;
         match kind {
             Kind::Quick(_) => {}
-            Kind::Upload(_) => {
+            Kind::Upload(_) | Kind::StalledUpload(_) => {
                 if seen.is_complete() || ended == Ended::Complete {
                     say("the upload looks complete at the upstream".to_owned());
                 }
@@ -566,7 +588,5 @@ pub async fn judge(
 }
 
 const STALLED_WINDOW: u32 = 16 * 1024;
-const UPLOAD: &[u8] = &[b'u'; 4096];
-const UPLOAD_PAUSE: Duration = Duration::from_millis(1);
 /// From the edge over the agent to this process's own turn on a busy computer.
 const UNDER_WAY_NS: u64 = 1_000_000_000;
