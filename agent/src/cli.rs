@@ -73,7 +73,7 @@ struct EndpointArgs {
     #[arg(long, value_name = "DOMAIN", value_delimiter = ',', requires = "oauth")]
     oauth_allow_domain: Vec<String>,
     /// The name or URL to serve under, instead of a random name that stays
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", allow_hyphen_values = true)]
     url: Option<String>,
     /// Share the name with other agents of the same authtoken
     #[arg(long, visible_alias = "pooling-enabled")]
@@ -202,6 +202,10 @@ Examples:
   agent 8080 --oauth google --oauth-allow-domain example.com
                                                       ... for people of example.com
   agent http http://192.0.2.7:3000 --url my-app       ... under a name of your choice
+
+Environment:
+  SALLYPORT_AUTHTOKEN (else NGROK_AUTHTOKEN)          instead of the file's authtoken
+  SALLYPORT_CONFIG                                    the configuration file
 
 Exit codes:
   0 ended by a signal after serving    5 endpoint refused (name, provider, rule)

@@ -275,8 +275,8 @@ fn plain(text: &str) -> String {
         .collect()
 }
 
-/// A message as a sentence: errors are kept without capital and full stop. What begins with a URL or a
-/// path keeps its spelling, and what ends in a command is not followed by a full stop that would be
+/// A message as a sentence: errors are kept without capital and full stop. What begins with a
+/// URL or a host keeps its spelling, and what ends in a command is not followed by a full stop that would be
 /// pasted with it.
 pub(crate) fn sentence(text: &str) -> String {
     let word = text.split([' ', ',']).next().unwrap_or_default();

@@ -188,6 +188,7 @@ fn sentences_keep_what_is_pasted() {
             "Add --oauth-allow-domain a.test",
         ),
         ("http://localhost:1 is down", "http://localhost:1 is down"),
+        ("app.a.test is taken", "app.a.test is taken."),
         ("/etc/agent.yml:3:1: no", "/etc/agent.yml:3:1: no"),
         ("agent.yml:3:1: no", "agent.yml:3:1: no"),
         ("run: edge", "Run: edge"),

@@ -82,6 +82,26 @@ impl Link {
         }
     }
 
+    /// Resolves when nothing whatever has come for [`SILENT`], for somebody who has just sent something
+    /// and waits: a live agent's transport acknowledges at once, whatever its app does.
+    pub(crate) async fn fell_silent(&self) {
+        let mut seen = self.received();
+        loop {
+            tokio::time::sleep(SILENT).await;
+            let now = self.received();
+            if now == seen {
+                return;
+            }
+            seen = now;
+        }
+    }
+
+    fn received(&self) -> u64 {
+        match self {
+            Self::Quic(link) => link.received(),
+        }
+    }
+
     /// The agent's address as seen here.
     pub(crate) fn peer(&self) -> SocketAddr {
         match self {
@@ -169,3 +189,7 @@ impl AsyncWrite for LinkStream {
         }
     }
 }
+
+/// An agent that was killed says no goodbye; its link would time out much later. Longer than what a
+/// path loses in a bad moment.
+const SILENT: Duration = Duration::from_secs(3);
