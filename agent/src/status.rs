@@ -275,26 +275,30 @@ fn plain(text: &str) -> String {
         .collect()
 }
 
-/// A message as a sentence: errors are kept without capital and full stop. What begins with a
-/// URL or a host keeps its spelling, and what ends in a command is not followed by a full stop that would be
-/// pasted with it.
+/// A message as a sentence: errors are kept without capital and full stop. What begins with a URL, a
+/// host or a path keeps its spelling, and what ends in a command is not followed by a full stop that
+/// would be pasted with it.
 pub(crate) fn sentence(text: &str) -> String {
+    let Some(first) = text.chars().next() else {
+        return String::new();
+    };
     let word = text.split([' ', ',']).next().unwrap_or_default();
     let is_word = word
         .bytes()
         .all(|byte| byte.is_ascii_lowercase() || b"'-:".contains(&byte));
-    let mut characters = text.chars();
-    let Some(first) = characters.next().filter(|_| is_word) else {
-        return text.to_owned();
-    };
-    let rest = characters.as_str();
     let has_command = text.contains(": ") || text.contains(" --") || text.contains("://");
-    let end = if has_command || rest.ends_with(['.', '!', '?']) {
+    let end = if has_command || text.ends_with(['.', '!', '?']) {
         ""
     } else {
         "."
     };
-    format!("{}{rest}{end}", first.to_ascii_uppercase())
+    let rest = text.get(first.len_utf8()..).unwrap_or_default();
+    let first = if is_word {
+        first.to_ascii_uppercase()
+    } else {
+        first
+    };
+    format!("{first}{rest}{end}")
 }
 
 /// `1.2 ms`, as people and logs read it.
