@@ -331,7 +331,7 @@ fn named(
                 .filter_map(|endpoint| endpoint.name.as_deref())
                 .collect();
             let known = match known.as_slice() {
-                [] => "add it there, under endpoints:".to_owned(),
+                [] => "add it under `endpoints` there".to_owned(),
                 known => format!("choose one of these: {}", known.join(", ")),
             };
             let file = path.map_or_else(

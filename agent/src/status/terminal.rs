@@ -89,7 +89,8 @@ impl Screen {
                 self.phase = phase;
                 self.edge = edge.unwrap_or_default();
                 self.latency = latency;
-                self.trouble = trouble;
+                // What ends the agent is said below the screen.
+                self.trouble = trouble.filter(|_| phase != Phase::Offline);
                 if phase == Phase::Online {
                     // Errors of earlier tries are no news any more; they come again if they last.
                     self.notices.retain(|note| note.upstream.is_some());

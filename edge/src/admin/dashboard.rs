@@ -80,7 +80,8 @@ struct ErrorPage<'a> {
 }
 
 pub(super) fn error_page(error: &ErrorView) -> Response {
-    let is_signed_out = error.status_code == 401;
+    let is_signed_out =
+        error.status_code == 401 || error.error_code == Code::OperatorLinkSpent.to_string();
     rendered(&ErrorPage {
         error,
         is_signed_out,

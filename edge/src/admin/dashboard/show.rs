@@ -17,6 +17,13 @@ pub(super) struct When {
     pub(super) relative: String,
 }
 
+/// An endpoint's host, in the parts that a line may be broken between.
+pub(super) struct Host {
+    pub(super) label: String,
+    /// With the dot in front.
+    pub(super) domain: String,
+}
+
 /// A line of the list of App Users.
 pub(super) struct UserRow {
     pub(super) id: String,
@@ -49,7 +56,7 @@ pub(super) struct Person {
 /// A session among a person's endpoints.
 pub(super) struct EndpointRow {
     pub(super) session: String,
-    pub(super) host: String,
+    pub(super) host: Host,
     pub(super) browser: String,
     pub(super) last_active: When,
     pub(super) is_online: bool,
@@ -60,7 +67,7 @@ pub(super) struct EndpointRow {
 pub(super) struct Context {
     pub(super) session: String,
     pub(super) url: String,
-    pub(super) host: String,
+    pub(super) host: Host,
     pub(super) device: String,
     pub(super) system: String,
     pub(super) browser: String,
@@ -287,8 +294,13 @@ impl Shown {
     }
 }
 
-fn host(url: &str) -> String {
-    url.trim_start_matches("https://").to_owned()
+fn host(url: &str) -> Host {
+    let host = url.trim_start_matches("https://");
+    let (label, domain) = host.split_at(host.find('.').unwrap_or(host.len()));
+    Host {
+        label: label.to_owned(),
+        domain: domain.to_owned(),
+    }
 }
 
 /// The parts that are there, or a word for none.
