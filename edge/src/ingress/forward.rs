@@ -83,7 +83,7 @@ pub(crate) async fn forward(
         permit,
         connection: connection.clone(),
         open,
-        _load: load,
+        load,
         upgrade,
     };
     match exchange.begin(stream, request).await {

@@ -12,8 +12,8 @@ use aws_lc_rs::hmac;
 use quinn::congestion::BbrConfig;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{
-    Connection, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout, RecvStream, SendStream, TokioRuntime,
-    TransportConfig, VarInt,
+    Connection, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout,
+    RecvStream, SendStream, TokioRuntime, TransportConfig, VarInt,
 };
 use tokio::io::{AsyncRead, ReadBuf};
 
@@ -65,12 +65,7 @@ impl Listener {
         endpoint
             .cid_generator(|| Box::new(RandomIds))
             .min_reset_interval(RESET_INTERVAL);
-        let endpoint = Endpoint::new(
-            endpoint,
-            Some(config),
-            socket,
-            Arc::new(TokioRuntime),
-        )?;
+        let endpoint = Endpoint::new(endpoint, Some(config), socket, Arc::new(TokioRuntime))?;
         Ok(Self { endpoint })
     }
 
