@@ -1,11 +1,12 @@
 //! The loop: connect, serve, back off. The only place that decides to retry, and when to give up.
 //!
 //! `tunnel` is one connection from its first byte to its last; `upstreams` tells when the local apps
-//! come and go; `exit` says which class an end belongs to. Moves no bytes.
+//! come and go; `words` is what it says; `exit` is the class of an end. Moves no bytes.
 
 mod exit;
 mod tunnel;
 mod upstreams;
+mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::backoff;
 use crate::config::{Config, ConfigError, EndpointConfig};
-use crate::instance::Instance;
+use crate::instance::{Instance, NotKept};
 use crate::link::{Target, Trust};
 use crate::status::{Event, Phase, Status, Trouble};
 use crate::upstream::{Upstream, Watched};
@@ -197,9 +198,20 @@ impl Agent {
 
     /// One try: dial, authenticate, bind everything.
     async fn connect(&mut self) -> Result<Tunnel, Failure> {
-        if let Err(error) = self.instance.next_generation() {
-            // The generation has risen in memory, which is enough for this run.
-            tracing::warn!(%error, "generation not kept");
+        match self.instance.next_generation() {
+            Ok(()) => {}
+            Err(superseded @ NotKept::Superseded) => {
+                let code = Code::GenerationSuperseded;
+                return Err(Failure::permanent(Trouble::new(
+                    code,
+                    superseded.to_string(),
+                )));
+            }
+            // It has risen in memory, which is enough for this run.
+            Err(error @ NotKept::Io(_)) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "generation not kept"
+            ),
         }
         let identity = control::Config {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -243,7 +255,7 @@ impl Agent {
     }
 
     /// Waits for the tunnel's end.
-    async fn serve(&self, tunnel: &mut Tunnel, stop: &CancellationToken) -> Left {
+    async fn serve(&mut self, tunnel: &mut Tunnel, stop: &CancellationToken) -> Left {
         let mut every = tokio::time::interval(LATENCY_EVERY);
         loop {
             let change = tokio::select! {
@@ -261,8 +273,11 @@ impl Agent {
             match change {
                 Change::Drain(edges) => return Left::Drained(edges),
                 Change::Ended(failure) => return Left::Failed(failure),
-                Change::Lost(trouble) => {
-                    if tunnel.serves_nothing() {
+                Change::Lost(upstream, trouble) => {
+                    // Not to be asked for again, or it would be taken from whoever has it now.
+                    self.endpoints
+                        .retain(|served| !Arc::ptr_eq(&served.watched, &upstream));
+                    if self.endpoints.is_empty() {
                         return Left::Failed(Failure::permanent(trouble));
                     }
                     self.status.say(Event::Error(trouble));
@@ -276,51 +291,6 @@ impl Agent {
             let watched = Arc::clone(&served.watched);
             let watch = upstreams::watch(watched, self.status.clone(), stop.clone());
             tasks.spawn(watch);
-        }
-    }
-
-    fn say_offline(&self, was_online: bool, trouble: Option<Trouble>) {
-        self.status.say(Event::Status {
-            phase: if was_online {
-                Phase::Reconnecting
-            } else {
-                Phase::Connecting
-            },
-            edge: Some(self.target.addrs.join(", ")),
-            latency: None,
-            trouble,
-        });
-    }
-
-    fn say_online(&self, tunnel: &Tunnel) {
-        self.status.set_latency(tunnel.round_trip());
-        self.status.say(Event::Status {
-            phase: Phase::Online,
-            edge: Some(tunnel.edge().to_string()),
-            latency: Some(tunnel.round_trip()),
-            trouble: None,
-        });
-        for bound in tunnel.bound() {
-            let Some(served) = self
-                .endpoints
-                .iter()
-                .find(|served| Arc::ptr_eq(&served.watched, &bound.watched))
-            else {
-                continue;
-            };
-            self.status.say(Event::Forwarding {
-                url: bound.url.clone(),
-                upstream: bound.watched.upstream().to_string(),
-                endpoint_id: bound.endpoint.to_string(),
-                login: served.config.login.as_ref().map(describe_login),
-            });
-            for notice in &bound.notices {
-                self.status.say(Event::Notice(Trouble {
-                    code: notice.code,
-                    message: notice.message.clone(),
-                    next_step: notice.next_step.clone(),
-                }));
-            }
         }
     }
 }
@@ -360,18 +330,31 @@ pub(crate) fn parse_upstream(endpoint: &EndpointConfig) -> Result<Upstream, Conf
             Some(place) => format!("{place}: {error}"),
             None => error.to_string(),
         },
-        next_step: Code::UpstreamInvalid.next_step().to_owned(),
+        next_step: match &endpoint.place {
+            Some(_) => Code::UpstreamInvalid.next_step().to_owned(),
+            // It may have been meant as a command.
+            None => {
+                "give a port, host:port or http://host:port; what else there is says: agent --help"
+                    .to_owned()
+            }
+        },
     })
 }
 
-/// The identity of these upstreams; one for this run only where none can be kept.
+/// The identity of these endpoints; one for this run only where none can be kept.
 fn take_instance(config: &Config, endpoints: &[Served], status: &Status) -> Instance {
-    let upstreams: Vec<_> = endpoints
+    let wishes: Vec<_> = endpoints
         .iter()
-        .map(|served| served.watched.upstream().to_string())
+        .map(|served| {
+            let upstream = served.watched.upstream();
+            match &served.config.url {
+                Some(url) => format!("{upstream} {url}"),
+                None => upstream.to_string(),
+            }
+        })
         .collect();
     let taken = match &config.folder {
-        Some(folder) => Instance::take(folder, &upstreams)
+        Some(folder) => Instance::take(folder, &wishes)
             .map_err(|error| format!("in {}: {error}", folder.display())),
         None => Err("without a home folder".to_owned()),
     };
@@ -386,21 +369,6 @@ fn take_instance(config: &Config, endpoints: &[Served], status: &Status) -> Inst
         }));
         Instance::passing()
     })
-}
-
-fn describe_login(login: &proto::bind::LoginOptions) -> String {
-    let domains = login
-        .allow_domains
-        .iter()
-        .map(|domain| format!("*@{domain}"));
-    let allowed: Vec<_> = login.allow_emails.iter().cloned().chain(domains).collect();
-    let shown = match allowed.as_slice() {
-        [] => "anyone with an account there".to_owned(),
-        [one] => one.clone(),
-        [one, two] => format!("{one}, {two}"),
-        [one, two, more @ ..] => format!("{one}, {two} and {} more", more.len()),
-    };
-    format!("{}: {shown}", login.provider)
 }
 
 fn interrupted(was_online: bool, last: Option<Trouble>) -> Result<(), Trouble> {
@@ -435,7 +403,7 @@ fn random() -> u64 {
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 const LATENCY_EVERY: Duration = Duration::from_secs(1);
 /// Signals promise an end within two seconds.
-const GOODBYE_WITHIN: Duration = Duration::from_millis(1500);
+const GOODBYE_WITHIN: Duration = Duration::from_millis(800);
 const EDGES_MAX: usize = 64;
 
 #[cfg(test)]

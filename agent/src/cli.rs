@@ -42,13 +42,11 @@ enum Command {
     /// Print the version
     Version,
     /// Print a completion script for a shell
-    #[command(hide = true)]
     Completion {
         /// Which shell
         shell: Shell,
     },
     /// Print the manual page
-    #[command(hide = true)]
     Man,
 }
 
@@ -75,7 +73,7 @@ struct EndpointArgs {
     #[arg(long, value_name = "DOMAIN", value_delimiter = ',', requires = "oauth")]
     oauth_allow_domain: Vec<String>,
     /// The name or URL to serve under, instead of a random name that stays
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", allow_hyphen_values = true)]
     url: Option<String>,
     /// Share the name with other agents of the same authtoken
     #[arg(long, visible_alias = "pooling-enabled")]
@@ -101,7 +99,8 @@ struct RunArgs {
     /// Where an edge is, instead of where the authtoken says; may be repeated
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     connect_url: Vec<String>,
-    /// Trust edges with certificates under these PEM roots, instead of the authtoken's pin
+    /// Trust edges with certificates under these PEM roots, such as an edge's link-ca.pem, instead of
+    /// the authtoken's pin
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// End at the first failure instead of trying again
@@ -203,6 +202,10 @@ Examples:
   agent 8080 --oauth google --oauth-allow-domain example.com
                                                       ... for people of example.com
   agent http http://192.0.2.7:3000 --url my-app       ... under a name of your choice
+
+Environment:
+  SALLYPORT_AUTHTOKEN (else NGROK_AUTHTOKEN)          instead of the file's authtoken
+  SALLYPORT_CONFIG                                    the configuration file
 
 Exit codes:
   0 ended by a signal after serving    5 endpoint refused (name, provider, rule)

@@ -1,11 +1,12 @@
 //! What the agent is told: flags, environment and file, checked into one [`Config`].
 //!
-//! `yaml` gives a tree with lines, `file` says what the keys mean, `edit` writes the authtoken. Flags
-//! win over the environment, and that over the file. No sockets, no addresses looked up. The authtoken
-//! is never shown: not by `Debug`, not in an error.
+//! `yaml` gives a tree with lines, `file` says what the keys mean, `token` chooses the authtoken, `edit`
+//! writes it. Flags win over the environment, and that over the file. No sockets, no addresses looked
+//! up. The authtoken is never shown: not by `Debug`, not in an error.
 
 mod edit;
 mod file;
+mod token;
 mod yaml;
 
 use std::fmt;
@@ -19,6 +20,9 @@ use proto::code::Code;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use zeroize::Zeroizing;
+
+pub(crate) use token::{Environment, SecretText};
+use token::{TokenSource, choose_authtoken, parse_authtoken};
 
 /// Everything that one run needs. Upstreams are still text: whoever dials reads them.
 #[derive(Clone, Debug)]
@@ -82,20 +86,6 @@ pub(crate) enum Wanted {
     All,
 }
 
-/// The part of the environment that counts.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Environment {
-    pub(crate) file: Option<PathBuf>,
-    pub(crate) authtoken: Option<SecretText>,
-    pub(crate) ngrok_authtoken: Option<SecretText>,
-    pub(crate) config_home: Option<PathBuf>,
-    pub(crate) home: Option<PathBuf>,
-}
-
-/// A text that is wiped when dropped and never shown.
-#[derive(Clone, Default, Eq, PartialEq)]
-pub(crate) struct SecretText(Zeroizing<String>);
-
 /// Why the agent cannot start with what it was told: one sentence, and what to do.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{message}")]
@@ -114,12 +104,6 @@ pub(crate) struct Checked {
     pub(crate) authtoken: Option<String>,
     /// Others on this machine may read the file.
     pub(crate) is_exposed: bool,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum TokenSource {
-    Environment(&'static str),
-    File,
 }
 
 impl Config {
@@ -188,47 +172,6 @@ impl Config {
     }
 }
 
-impl Environment {
-    /// Reads the process's environment.
-    pub(crate) fn read() -> Self {
-        let path = |name| {
-            std::env::var_os(name)
-                .filter(|value| !value.is_empty())
-                .map(PathBuf::from)
-        };
-        let secret = |name| {
-            std::env::var(name)
-                .ok()
-                .filter(|value| !value.trim().is_empty())
-                .map(SecretText::new)
-        };
-        Self {
-            file: path("SALLYPORT_CONFIG"),
-            authtoken: secret(OUR_VARIABLE),
-            ngrok_authtoken: secret(NGROK_VARIABLE),
-            config_home: path("XDG_CONFIG_HOME"),
-            home: path("HOME"),
-        }
-    }
-}
-
-impl SecretText {
-    pub(crate) fn new(text: String) -> Self {
-        Self(Zeroizing::new(text))
-    }
-
-    /// The text: not to be logged or shown.
-    pub(crate) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for SecretText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SecretText(…)")
-    }
-}
-
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.line, self.column)
@@ -264,18 +207,6 @@ impl ConfigError {
             format!("{} cannot be read: {error}", path.display()),
             "check the path and its permissions".to_owned(),
         )
-    }
-}
-
-impl TokenSource {
-    fn describe(self, file: Option<&Path>) -> String {
-        match self {
-            Self::Environment(name) => format!("the environment variable {name}"),
-            Self::File => file.map_or_else(
-                || "the configuration file".to_owned(),
-                |path| path.display().to_string(),
-            ),
-        }
     }
 }
 
@@ -371,7 +302,7 @@ fn read_text(path: &Path) -> io::Result<SecretString> {
 
 type SecretString = Zeroizing<String>;
 
-fn wrong_file(path: &Path, wrong: &file::Wrong) -> ConfigError {
+fn wrong_file(path: &Path, wrong: &yaml::Wrong) -> ConfigError {
     ConfigError::invalid(
         format!("{}: {}", at(path, wrong.place), wrong.why),
         "correct that line; check with: agent config check".to_owned(),
@@ -400,8 +331,8 @@ fn named(
                 .filter_map(|endpoint| endpoint.name.as_deref())
                 .collect();
             let known = match known.as_slice() {
-                [] => "it has none".to_owned(),
-                known => format!("it has {}", known.join(", ")),
+                [] => "add it there, under endpoints:".to_owned(),
+                known => format!("choose one of these: {}", known.join(", ")),
             };
             let file = path.map_or_else(
                 || "the configuration".to_owned(),
@@ -459,44 +390,11 @@ fn read_ca(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
     Ok(certificates)
 }
 
-/// Ours wins over the file, and the file over a variable that was set for ngrok and does not hold an
-/// authtoken of ours.
-fn choose_authtoken(
-    environment: &Environment,
-    file: Option<SecretText>,
-) -> Option<(SecretText, TokenSource)> {
-    if let Some(ours) = &environment.authtoken {
-        return Some((ours.clone(), TokenSource::Environment(OUR_VARIABLE)));
-    }
-    let ngrok = environment.ngrok_authtoken.clone();
-    let ngrok = ngrok.map(|token| (token, TokenSource::Environment(NGROK_VARIABLE)));
-    match (ngrok, file) {
-        (Some((token, _)), Some(file)) if Authtoken::parse(token.expose()).is_err() => {
-            Some((file, TokenSource::File))
-        }
-        (Some(ngrok), _) => Some(ngrok),
-        (None, file) => file.map(|token| (token, TokenSource::File)),
-    }
-}
-
-fn parse_authtoken(text: &SecretText, source: &str) -> Result<Authtoken, ConfigError> {
-    Authtoken::parse(text.expose()).map_err(|code| {
-        let message = if code == Code::AuthtokenIsApiKey {
-            format!("{source} holds an API key, and an authtoken is wanted")
-        } else {
-            format!("{source} holds no usable authtoken")
-        };
-        ConfigError::of(code, message)
-    })
-}
-
 fn is_readable_by_others(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
 }
 
-const OUR_VARIABLE: &str = "SALLYPORT_AUTHTOKEN";
-const NGROK_VARIABLE: &str = "NGROK_AUTHTOKEN";
 /// Far above any configuration, far below what would hurt.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 

@@ -86,6 +86,7 @@ pub(crate) async fn forward<T>(
 ) -> Result<(), Broken> {
     let mut early = BytesMut::with_capacity(HEAD_BYTES_MAX);
     let head = read_head(&mut receive, &mut early).await?;
+    tracing::trace!(kind = ?head.kind, endpoint.id = %head.endpoint, "stream opened");
     match head.kind {
         StreamKind::Probe => echo(receive, send, &early).await,
         StreamKind::Http if head.proxy.is_some() => {
@@ -106,6 +107,7 @@ pub(crate) async fn forward<T>(
             };
             match dialled {
                 Ok(upstream) => {
+                    tracing::trace!("upstream connected");
                     let accept = Ack::Accept.encode();
                     send.write_all(&accept).await.map_err(Broken::Edge)?;
                     carry(receive, send, &early, upstream).await
@@ -267,7 +269,7 @@ fn gone() -> io::Error {
 /// The edge writes the head at once.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// A bind's answer is on its way when a stream for it comes.
-const ROUTE_WITHIN: Duration = Duration::from_secs(3);
+const ROUTE_WITHIN: Duration = Duration::from_secs(2);
 const PROBE_WITHIN: Duration = Duration::from_secs(10);
 const PROBE_BYTES_MAX: u64 = 64 * 1024;
 /// Two such buffers for each open stream.

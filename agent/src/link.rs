@@ -127,10 +127,14 @@ impl Link {
                 quic::AttemptError::Failed(reason) => trouble = Some(reason),
             }
         }
-        Err(DialError::Unreachable {
-            addrs: target.addrs.join(", "),
-            last: trouble.unwrap_or_else(|| "no answer".to_owned()),
-        })
+        let addrs = target.addrs.join(", ");
+        let last = trouble.unwrap_or_else(|| "no answer".to_owned());
+        // Where there is one address only, it need not be said twice.
+        let last = match last.strip_prefix(&format!("{addrs}: ")) {
+            Some(bare) => bare.to_owned(),
+            None => last,
+        };
+        Err(DialError::Unreachable { addrs, last })
     }
 
     /// Opens a stream; the agent opens one, for control.
@@ -252,13 +256,13 @@ async fn resolve_all(entries: &[String]) -> (Vec<SocketAddr>, Option<String>) {
     let mut trouble = None;
     for entry in entries {
         let resolved = match split_host_port(entry) {
-            None => Err("is not host:port".to_owned()),
+            None => Err("this is not host:port".to_owned()),
             Some((host, port)) => {
                 let look_up = tokio::time::timeout(RESOLVE_WITHIN, addrs::resolve(host, port));
                 match look_up.await {
                     Ok(Ok(addrs)) => Ok(addrs),
-                    Ok(Err(_)) => Err("has no address".to_owned()),
-                    Err(_) => Err("took too long to look up".to_owned()),
+                    Ok(Err(_)) => Err("the name has no address here".to_owned()),
+                    Err(_) => Err("looking the name up took too long".to_owned()),
                 }
             }
         };
@@ -270,7 +274,7 @@ async fn resolve_all(entries: &[String]) -> (Vec<SocketAddr>, Option<String>) {
                     }
                 }
             }
-            Err(why) => trouble = Some(format!("{entry} {why}")),
+            Err(why) => trouble = Some(format!("{entry}: {why}")),
         }
     }
     found.truncate(ADDRS_MAX);

@@ -275,12 +275,16 @@ fn plain(text: &str) -> String {
         .collect()
 }
 
-/// A message as a sentence: errors are kept without capital and full stop. What begins with a URL or a
-/// path keeps its spelling, and what ends in a command is not followed by a full stop that would be
+/// A message as a sentence: errors are kept without capital and full stop. What begins with a
+/// URL or a host keeps its spelling, and what ends in a command is not followed by a full stop that would be
 /// pasted with it.
 pub(crate) fn sentence(text: &str) -> String {
+    let word = text.split([' ', ',']).next().unwrap_or_default();
+    let is_word = word
+        .bytes()
+        .all(|byte| byte.is_ascii_lowercase() || b"'-:".contains(&byte));
     let mut characters = text.chars();
-    let Some(first) = characters.next().filter(char::is_ascii_lowercase) else {
+    let Some(first) = characters.next().filter(|_| is_word) else {
         return text.to_owned();
     };
     let rest = characters.as_str();
@@ -290,9 +294,6 @@ pub(crate) fn sentence(text: &str) -> String {
     } else {
         "."
     };
-    if text.starts_with("http") {
-        return format!("{text}{end}");
-    }
     format!("{}{rest}{end}", first.to_ascii_uppercase())
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct Upstream {
     port: u16,
 }
 
-/// Why a text is no usable upstream. Says what to write instead.
+/// Why a text is no usable upstream. The code's next step says what to write instead.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct InvalidUpstream(String);
@@ -59,7 +59,7 @@ impl Upstream {
     /// Parses `8080`, `host:port` or `http://host[:port]`.
     ///
     /// # Errors
-    /// A sentence that says what is wrong and what to write.
+    /// A sentence that says what is wrong.
     pub(crate) fn parse(text: &str) -> Result<Self, InvalidUpstream> {
         let text = text.trim();
         let invalid = |why: &str| {
@@ -69,8 +69,7 @@ impl Upstream {
         };
         if text.is_empty() {
             return Err(InvalidUpstream(
-                "the local app's address is missing: give a port, host:port or http://host:port"
-                    .to_owned(),
+                "the local app's address is missing".to_owned(),
             ));
         }
         if text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -91,13 +90,10 @@ impl Upstream {
                 ));
             }
             Some(_) => {
-                return Err(invalid(
-                    "only http:// is served; give a port, host:port or http://host:port",
-                ));
+                return Err(invalid("only http:// is served"));
             }
         };
-        let url = Url::parse(&address)
-            .map_err(|_| invalid("give a port, host:port or http://host:port"))?;
+        let url = Url::parse(&address).map_err(|_| invalid("it is no address"))?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err(InvalidUpstream(
                 "the local app's address must not hold a user name or password".to_owned(),
@@ -112,9 +108,7 @@ impl Upstream {
         let port = match scheme {
             Some(_) => url.port().unwrap_or(80),
             // Without a scheme the port must be written: "8o80" would else mean a host of that name.
-            None => explicit_port(text).ok_or_else(|| {
-                invalid("it names no port; give a port, host:port or http://host:port")
-            })?,
+            None => explicit_port(text).ok_or_else(|| invalid("it names no port"))?,
         };
         if port == 0 {
             return Err(invalid("a port is a number from 1 to 65535"));

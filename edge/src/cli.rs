@@ -14,13 +14,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use proto::code::Code;
 
 use crate::admin::views::ErrorView;
 use crate::config::{ConfigError, KeyEnvironment, Overrides, Settings, default_data_dir};
 
 /// Sallyport's edge: ends TLS in public, knows who is signed in, decides, and cuts.
 #[derive(Debug, Parser)]
-#[command(name = "edge", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "edge", version, max_term_width = 100, after_help = EXAMPLES)]
 struct Cli {
     #[command(flatten)]
     common: Common,
@@ -53,6 +54,8 @@ enum Command {
     /// The configuration file
     #[command(subcommand)]
     Config(Config),
+    /// Print the version
+    Version,
     /// Print a completion script for a shell
     Completion { shell: clap_complete::Shell },
     /// Print the manual page
@@ -198,8 +201,6 @@ enum Config {
 enum Docs {
     /// The configuration's reference, in Markdown
     Config,
-    /// The table of error codes, in Markdown
-    Errors,
     /// Every route of API, dashboard and socket with what it needs, as JSON
     Routes,
 }
@@ -225,8 +226,8 @@ pub(crate) struct Serve {
 enum CliError {
     #[error(transparent)]
     Config(#[from] ConfigError),
-    #[error("the edge is not running on this data folder; start it with: edge serve --data-dir {}", .0.display())]
-    NotRunning(PathBuf),
+    #[error("no edge is running on the data folder {}", folder.display())]
+    NotRunning { folder: PathBuf, start: String },
     /// What the edge answered.
     #[error("{}", .0.msg)]
     Refused(ErrorView),
@@ -240,23 +241,31 @@ impl CliError {
         match self {
             Self::Failed(_) => 1,
             Self::Config(_) => 3,
-            Self::NotRunning(_) => 4,
+            Self::NotRunning { .. } => 4,
             Self::Refused(_) => 5,
         }
     }
 
-    fn next_step(&self) -> Option<&str> {
+    fn next_step(&self) -> Option<String> {
         match self {
-            Self::Config(_) => Some("mend it, then: edge config check"),
-            Self::Refused(view) if !view.next_step.is_empty() => Some(&view.next_step),
-            Self::Refused(_) | Self::NotRunning(_) | Self::Failed(_) => None,
+            Self::Config(error) => Some(error.next_step()),
+            Self::NotRunning { start, .. } => Some(start.clone()),
+            // The message says it all; "see the message" would be no step.
+            Self::Refused(view)
+                if view.next_step.is_empty()
+                    || view.next_step == Code::ApiParameterInvalid.next_step() =>
+            {
+                None
+            }
+            Self::Refused(view) => Some(view.next_step.clone()),
+            Self::Failed(_) => None,
         }
     }
 
     fn code(&self) -> Option<&str> {
         match self {
             Self::Refused(view) => Some(&view.error_code),
-            Self::Config(_) | Self::NotRunning(_) | Self::Failed(_) => None,
+            Self::Config(_) | Self::NotRunning { .. } | Self::Failed(_) => None,
         }
     }
 }
@@ -276,7 +285,7 @@ pub(crate) fn run() -> Outcome {
     match dispatch(cli) {
         Ok(outcome) => outcome,
         Err(error) => {
-            print::failure(&error, error.code(), error.next_step(), json);
+            print::failure(&error, error.code(), error.next_step().as_deref(), json);
             Outcome::Exit(ExitCode::from(error.exit_code()))
         }
     }
@@ -307,10 +316,10 @@ fn dispatch(cli: Cli) -> Result<Outcome, CliError> {
         Command::Config(Config::Check { config }) => {
             act::check_config(config.as_deref(), data_dir, json)?;
         }
+        Command::Version => print::text(concat!("edge ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Completion { shell } => docs::completion(&mut Cli::command(), shell),
         Command::Man { dir } => docs::man(Cli::command(), dir.as_deref())?,
         Command::Docs(Docs::Config) => print::text(&crate::config::reference()),
-        Command::Docs(Docs::Errors) => print::text(&docs::errors()),
         Command::Docs(Docs::Routes) => print::json(&crate::admin::routes::all()),
         Command::Ask(ask) => act::ask(ask, &data_folder(data_dir)?, json)?,
     }
@@ -318,10 +327,22 @@ fn dispatch(cli: Cli) -> Result<Outcome, CliError> {
 }
 
 fn data_folder(flag: Option<PathBuf>) -> Result<PathBuf, CliError> {
-    flag.or_else(default_data_dir).ok_or_else(|| {
-        CliError::Failed("there is no home folder: name the data folder with --data-dir".to_owned())
-    })
+    flag.or_else(default_data_dir)
+        .ok_or(CliError::Config(ConfigError::NoHome))
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  edge serve                                          on loopback, with a development CA
+  edge serve --config edge.yml                        in public; see docs/config.md
+  edge provider add google --client-id ID --client-secret-file FILE
+  edge authtoken create                               for `agent config add-authtoken`
+  edge operator link                                  into the dashboard
+
+Exit codes:
+  0 done               3 configuration
+  1 failure            4 edge not running
+  2 wrong usage        5 refused by the edge";
 
 #[cfg(test)]
 mod tests;

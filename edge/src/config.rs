@@ -15,9 +15,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::cert::{CertError, FileCert};
+use crate::model::site::ReservedHost;
 use crate::secret::{ClusterKey, Secret};
 
-pub(crate) use folder::default_data_dir;
+pub(crate) use folder::{data_dir_flag, default_data_dir};
 pub(crate) use reference::reference;
 
 /// An edge's settings: checked, with defaults filled in.
@@ -52,6 +54,8 @@ pub(crate) struct Settings {
 pub(crate) struct CertificateFiles {
     pub(crate) cert: PathBuf,
     pub(crate) key: PathBuf,
+    /// Where the certificate is named.
+    at: At,
 }
 
 /// Where the cluster key comes from.
@@ -118,6 +122,37 @@ impl Settings {
         folder::prepare(self)
     }
 
+    /// Reads the operator's certificate, if there is one, and sees to it that it covers the edge's own
+    /// names under this domain. Blocking.
+    pub(crate) fn open_certificate(&self, domain: &str) -> Result<Option<FileCert>, ConfigError> {
+        let Some(files) = &self.certificate else {
+            return Ok(None);
+        };
+        let cert =
+            FileCert::open(&files.cert, &files.key).map_err(|source| ConfigError::Certificate {
+                at: files.at.clone(),
+                source,
+            })?;
+        let missing = [
+            ReservedHost::Auth,
+            ReservedHost::Api,
+            ReservedHost::Dashboard,
+        ]
+        .map(|host| format!("{}.{domain}", host.label()))
+        .into_iter()
+        .find(|name| !cert.covers(name));
+        match missing {
+            None => Ok(Some(cert)),
+            Some(name) => Err(ConfigError::Refused {
+                at: files.at.clone(),
+                message: format!(
+                    "{} does not cover {name}; a certificate for *.{domain} covers that and the endpoints",
+                    files.cert.display()
+                ),
+            }),
+        }
+    }
+
     /// The configured domain.
     pub(crate) fn domain(&self) -> Option<&str> {
         self.domain.as_deref()
@@ -142,6 +177,8 @@ pub(crate) enum ConfigError {
         #[source]
         source: std::io::Error,
     },
+    #[error("there is no home folder to keep data in")]
+    NoHome,
     /// The message names file, line and column.
     #[error("{}:{message}", file.display())]
     Syntax { file: PathBuf, message: String },
@@ -153,10 +190,53 @@ pub(crate) enum ConfigError {
         #[source]
         source: std::io::Error,
     },
-    #[error("{} may be entered by others (mode {mode:04o}), and it holds keys: chmod 700 {}", path.display(), path.display())]
+    /// The files are readable, and no pair that this domain can be served with.
+    #[error("{at}")]
+    Certificate {
+        at: At,
+        #[source]
+        source: CertError,
+    },
+    #[error("{} is no folder for keys: others may enter it (mode {mode:04o}), and it holds other things", path.display())]
     FolderOpen { path: PathBuf, mode: u32 },
     #[error("{at} holds no cluster key: 43 characters of base64url (32 random bytes) are wanted")]
     Key { at: At },
+}
+
+impl ConfigError {
+    /// The sentence that says what to do.
+    pub(crate) fn next_step(&self) -> String {
+        match self {
+            Self::Read { .. } => "name a file that is there and that this user may read".to_owned(),
+            Self::NoHome => "name the data folder with --data-dir".to_owned(),
+            Self::Folder { .. } => {
+                "name a folder that this user may write with --data-dir".to_owned()
+            }
+            Self::FolderOpen { path, .. } => format!(
+                "name a folder of its own with --data-dir; if this one is for the edge alone: chmod 700 {}",
+                path.display()
+            ),
+            Self::Syntax { file, .. } => mend(file),
+            Self::Refused { at, .. } | Self::Certificate { at, .. } | Self::Key { at } => {
+                match at {
+                    At::Line { file, .. } => mend(file),
+                    At::Flag(_) => {
+                        "correct that flag; docs/config.md says what an edge needs".to_owned()
+                    }
+                    At::Environment(_) => "correct or unset that variable".to_owned(),
+                    At::File(_) => "put back what the edge wrote there".to_owned(),
+                    At::Default(key) => format!("set {key} in a file for --config"),
+                }
+            }
+        }
+    }
+}
+
+fn mend(file: &Path) -> String {
+    format!(
+        "mend that line, then: edge config check --config {}",
+        file.display()
+    )
 }
 
 /// Where a setting was made.

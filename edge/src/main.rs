@@ -68,7 +68,7 @@ fn run(serve: Serve) -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            cli::failed(&error, Some(error.next_step()), json);
+            cli::failed(&error, Some(&error.next_step()), json);
             ExitCode::from(error.exit_code())
         }
     }

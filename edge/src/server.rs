@@ -48,9 +48,7 @@ use workers::Workers;
 /// Runs an edge until it is asked to stop. With `json`, says on standard output, in one line, when it
 /// is ready; otherwise it says so for people.
 pub(crate) async fn run(settings: Settings, json: bool) -> Result<(), StartError> {
-    let edge = Edge::build(&settings).await?;
-    ready::announce(&edge.ready, json);
-    edge.serve().await
+    Edge::build(&settings).await?.serve(json).await
 }
 
 /// Every part, built and not yet serving.
@@ -102,6 +100,7 @@ impl Edge {
         };
         let link_name = site.host(ReservedHost::Connect.label());
         let link_ca = LinkCa::new(cluster_key.derive("link CA").expose())?;
+        link_ca.keep(&settings.data_dir)?;
         let WebCertificates {
             web,
             ca_file,
@@ -219,7 +218,7 @@ impl Edge {
 
     /// Serves until a signal, then drains: accepting stops first, then agents are told, open
     /// exchanges finish within a bound, and the last activity is written.
-    async fn serve(self) -> Result<(), StartError> {
+    async fn serve(self, json: bool) -> Result<(), StartError> {
         let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Io)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Io)?;
         let socket =
@@ -232,6 +231,8 @@ impl Edge {
             &self.admission,
         )
         .map_err(StartError::Io)?;
+        // Said once the doors are open: whoever reads it may use them at once.
+        ready::announce(&self.ready, json);
         let tunnels = self.tunnels.clone();
         self.shutdown.spawn(self.tunnels.run());
         self.shutdown.spawn(activity::run(
@@ -253,6 +254,8 @@ impl Edge {
             self.shutdown.clone(),
             geoip_reload(self.geoip),
         ));
+        // The operator's socket and the workers are there: whoever reads this may go on at once.
+        ready::announce(&self.ready, json);
 
         tokio::select! {
             _ = terminate.recv() => {}
@@ -344,21 +347,8 @@ struct WebCertificates {
 }
 
 fn web_certificates(settings: &Settings, site: &Site) -> Result<WebCertificates, StartError> {
-    if let Some(files) = &settings.certificate {
-        let cert = Arc::new(FileCert::open(&files.cert, &files.key)?);
-        for host in [
-            ReservedHost::Auth,
-            ReservedHost::Api,
-            ReservedHost::Dashboard,
-        ] {
-            let name = site.host(host.label());
-            if !cert.covers(&name) {
-                return Err(StartError::NotCovered {
-                    file: files.cert.clone(),
-                    name,
-                });
-            }
-        }
+    if let Some(cert) = settings.open_certificate(&site.domain)? {
+        let cert = Arc::new(cert);
         Ok(WebCertificates {
             web: Web::Files(Arc::clone(&cert)),
             ca_file: None,

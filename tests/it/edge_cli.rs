@@ -175,7 +175,7 @@ async fn files_are_nobody_elses() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_data_folder_has_one_edge() {
     let world = World::start().await;
-    world.agent("app", &[]).await;
+    let _agent = world.agent("app", &[]).await;
     let mut second = edge_command(world.dir.path());
     second
         .args(["serve", "--json", "--listen", "127.0.0.1:0", "--data-dir"])
@@ -366,7 +366,7 @@ async fn certificate_files_are_picked_up() {
     );
     let world = World::builder().config(&config).ca_file(&ca).start().await;
     assert!(world.ready["ca_file"].is_null(), "{}", world.ready);
-    world.agent("app", &[]).await;
+    let _agent = world.agent("app", &[]).await;
     assert_eq!(
         Ask::get(&world.net, "app", "/")
             .send(&world.net, Version::H1)

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use futures_util::future::join_all;
 use tests::fault::{FailingCalls, SmallDisk};
 use tests::http::{Ask, Reply, Version};
 use tests::traffic::{End, Kind, Session, Stream};
@@ -28,7 +29,19 @@ async fn disk_full() {
         people.push(Person::sign_in(&world, &agent).await);
     }
     disk.fill().await;
-    // What the store still has room for may succeed, and then it must hold; sooner or later it has none.
+    // The store still has pages of its own. Logins that nobody finishes use them up.
+    wait::until("a store without room", || async {
+        let replies = join_all((0..20).map(|_| async {
+            let mut somebody = world.user("somebody");
+            somebody.open(&agent.url).await.reply
+        }))
+        .await;
+        let refused = replies.into_iter().find(|reply| reply.status == 503)?;
+        assert_not_done(&refused);
+        Some(())
+    })
+    .await;
+    // What it has room for may succeed, and then it must hold; sooner or later it has none.
     let mut ended = Vec::new();
     let victim = loop {
         let person = people.pop().expect("the store never ran out of room");
@@ -45,7 +58,7 @@ async fn disk_full() {
     victim.assert_heals(&world).await;
     ended.push(victim);
     world.kill_edge().await;
-    agent_is_back(&world).await;
+    world.online(&agent).await;
     for person in &ended {
         person.assert_out(&world).await;
     }
@@ -161,7 +174,7 @@ async fn failing_calls(test: &str, calls: &str, error: &str) {
     victim.assert_heals(&world).await;
     assert_eq!(stream.ended().await.end, Some(End::Closed(1008)));
     world.kill_edge().await;
-    agent_is_back(&world).await;
+    world.online(&agent).await;
     victim.assert_out(&world).await;
     other.assert_in(&world).await;
     assert!(
@@ -270,16 +283,6 @@ async fn login_is_refused_kindly(world: &World, agent: &Agent) {
     assert!(page.reply.header("retry-after").is_some());
     assert_eq!(page.reply.header("set-cookie"), None);
     assert!(lin.session(&agent.url).is_none());
-}
-
-async fn agent_is_back(world: &World) {
-    wait::until("the agent is back", || async {
-        let reply = Ask::get(&world.net, "app", "/")
-            .send(&world.net, Version::H1)
-            .await;
-        (reply.status == 401).then_some(())
-    })
-    .await;
 }
 
 fn store_file(world: &World) -> PathBuf {

@@ -480,3 +480,37 @@ async fn a_good_end_is_no_reset() {
         assert_eq!(seen.wait_ended().await, Ended::Complete);
     }
 }
+
+/// A tunnel that is full of quiet streams takes no more requests, and loses none of those it has: that no
+/// stream can be opened says nothing about its agent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_tunnel_stays() {
+    let world = World::start().await;
+    let _agent = world.agent("app", &[]).await;
+    let mut open = Vec::new();
+    let ask = Ask::get(&world.net, "app", "/events?every=600000");
+    for _ in 0..9 {
+        let connection = tests::http2::Connection::open(&world.net, &ask.sni, None)
+            .await
+            .unwrap();
+        for _ in 0..120 {
+            open.push((connection.clone(), connection.begin(&ask).await.unwrap()));
+        }
+    }
+    // As many as a tunnel carries are there; the others wait and are refused.
+    wait::until("a full tunnel", || async {
+        (world.upstream.count() >= 1024).then_some(())
+    })
+    .await;
+    let quick = Ask::get(&world.net, "app", "/")
+        .send(&world.net, Version::H1)
+        .await;
+    assert_eq!(quick.status, 504, "{}", quick.text());
+    let ended: Vec<_> = world
+        .upstream
+        .seen()
+        .iter()
+        .filter_map(|seen| seen.ended())
+        .collect();
+    assert!(ended.is_empty(), "{} streams were lost", ended.len());
+}

@@ -53,15 +53,18 @@ fn the_sweep_is_complete() {
         let path = require::package_dir().join("../edge/src/admin").join(file);
         let text = std::fs::read_to_string(&path).expect("the table of routes");
         let mut routes = BTreeSet::new();
-        for line in text
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("Route::new("))
-        {
-            let mut words = line.split(", ");
-            let verb = words.next().unwrap().to_ascii_uppercase();
+        let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        for entry in flat.split("Route::new(").skip(1) {
+            let mut words = entry.trim_start().split(", ").map(str::trim);
+            let Some(verb) = words
+                .next()
+                .filter(|verb| ["Get", "Post", "Delete"].contains(verb))
+            else {
+                panic!("{}: a route of another shape: {entry}", path.display());
+            };
             let path = words.next().unwrap().trim_matches('"').to_owned();
             let needs = words.next().unwrap().to_owned();
-            routes.insert((verb, path, needs == "Needs::Nobody"));
+            routes.insert((verb.to_ascii_uppercase(), path, needs == "Needs::Nobody"));
         }
         assert!(
             !routes.is_empty(),

@@ -47,6 +47,8 @@ pub struct Lie {
     pub token_status: u16,
     /// Signed with a key that is not published.
     pub has_foreign_key: bool,
+    /// Everybody who comes is somebody new.
+    pub has_fresh_subjects: bool,
 }
 
 impl Default for Lie {
@@ -59,6 +61,7 @@ impl Default for Lie {
             error: None,
             token_status: 200,
             has_foreign_key: false,
+            has_fresh_subjects: false,
         }
     }
 }
@@ -251,7 +254,12 @@ fn answer(state: &State, target: &str, body: &str) -> (String, String, String) {
                     json!({ "error": "invalid_grant" }).to_string(),
                 );
             };
-            let claims = claims(&issuer, nonce.as_deref(), &lie.claims);
+            let mut claims = claims(&issuer, nonce.as_deref(), &lie.claims);
+            if lie.has_fresh_subjects {
+                let subject = format!("person-{}", uniquely());
+                claims["email"] = json!(format!("{subject}@example.test"));
+                claims["sub"] = json!(subject);
+            }
             let token = if lie.is_unsigned {
                 jwt::unsigned(&claims)
             } else if lie.has_foreign_key {

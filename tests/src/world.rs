@@ -15,6 +15,7 @@ use crate::provider::Provider;
 use crate::require;
 use crate::upstream::Upstream;
 use crate::user::User;
+use crate::wait;
 
 /// Everything that a test needs. Programs are killed when it is dropped.
 #[derive(Debug)]
@@ -55,8 +56,9 @@ pub struct Edge {
     wrapper: Vec<String>,
 }
 
-/// A running agent.
+/// A running agent; killed when dropped.
 #[derive(Debug)]
+#[must_use = "an agent ends when it is dropped"]
 pub struct Agent {
     pub process: Process,
     /// The public URL, without a slash at the end.
@@ -223,6 +225,12 @@ impl World {
         assert_eq!(added.code, Some(0), "{}", added.all());
         let mut arguments = arguments.to_vec();
         arguments.push("--json".to_owned());
+        if !arguments
+            .iter()
+            .any(|argument| argument.starts_with("--log"))
+        {
+            arguments.push(format!("--log={LOG_FILTER}"));
+        }
         let start = Start {
             arguments,
             home,
@@ -258,26 +266,6 @@ impl World {
         let mut command = agent_command(home);
         command.args(arguments).envs(env.iter().copied());
         process::run(command, b"").await
-    }
-
-    /// A second run of an agent: the same home, and so the same instance.
-    pub async fn agent_again(&self, agent: &Agent) -> Agent {
-        let number = self
-            .agents
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let start = Start {
-            name: format!("agent-{number}-again"),
-            ..agent.start.clone()
-        };
-        let mut again = Agent {
-            process: start.spawn(),
-            url: String::new(),
-            label: String::new(),
-            endpoint_id: String::new(),
-            start,
-        };
-        again.forwarding().await;
-        again
     }
 
     /// Another run in an agent's home, under its name, with other arguments.
@@ -316,6 +304,19 @@ impl World {
         user
     }
 
+    /// Waits until an agent serves this endpoint again.
+    pub async fn online(&self, agent: &Agent) {
+        wait::until("the agent is back", || async {
+            let status = self.edge.cli(&["status", "--json"]).await.json();
+            let endpoints = status["endpoints"].as_array()?;
+            endpoints
+                .iter()
+                .any(|endpoint| endpoint["id"] == agent.endpoint_id.as_str())
+                .then_some(())
+        })
+        .await;
+    }
+
     /// Stops the edge politely and starts it again on the same port.
     pub async fn restart_edge(&mut self) {
         let status = self.edge.process.terminate().await;
@@ -347,6 +348,16 @@ impl World {
             Some(self.net.domain.as_str()),
             "the domain stays"
         );
+    }
+}
+
+impl Drop for World {
+    /// A failed test's folder stays, with logs and store, to be looked at.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.dir.disable_cleanup(true);
+            eprintln!("kept: {}", self.dir.path().display());
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -89,6 +90,7 @@ pub(crate) fn report(findings: &[Finding]) -> bool {
 pub(crate) fn findings(root: &Path, generated: Generated) -> anyhow::Result<Vec<Finding>> {
     let mut findings = Vec::new();
     let mut files = Vec::new();
+    let mut words_of: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for member in MEMBERS {
         collect(root, Path::new(member), &mut files)?;
     }
@@ -110,12 +112,16 @@ pub(crate) fn findings(root: &Path, generated: Generated) -> anyhow::Result<Vec<
             let source = Source::read(&text);
             findings.extend(words::in_source(file, &text, &source));
             findings.extend(floors::in_source(file, &source));
+            words_of
+                .entry(member_of(file))
+                .or_default()
+                .extend(source.words());
         } else {
             findings.extend(words::in_text(file, &text));
         }
     }
     findings.extend(floors::in_tree(&files));
-    findings.extend(manifests::in_workspace(root)?);
+    findings.extend(manifests::in_workspace(root, &words_of)?);
     if generated == Generated::Compare {
         for stale in generate::stale(root) {
             findings.push(Finding::new(Path::new(stale.file), 0, stale.why));
@@ -123,6 +129,13 @@ pub(crate) fn findings(root: &Path, generated: Generated) -> anyhow::Result<Vec<
     }
     findings.sort();
     Ok(findings)
+}
+
+/// The folder at the top that a file is in.
+fn member_of(file: &Path) -> String {
+    file.iter()
+        .next()
+        .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
 /// Every file below a folder, relative to the workspace, without what tools put there.

@@ -11,6 +11,7 @@ use quinn::{ReadError, RecvStream};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use super::words::describe_login;
 use super::*;
 use crate::config::{Environment, Given, SecretText, Wanted};
 use crate::link::tests::LinkCa;

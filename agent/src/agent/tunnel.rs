@@ -51,8 +51,8 @@ pub(super) struct Bound {
 pub(super) enum Change {
     /// The edge will stop; it knows of these.
     Drain(Vec<String>),
-    /// One endpoint is gone for good.
-    Lost(Trouble),
+    /// The endpoint of this upstream is gone for good.
+    Lost(Arc<Watched>, Trouble),
     /// The tunnel has ended.
     Ended(Failure),
 }
@@ -207,10 +207,6 @@ impl Tunnel {
         &self.bound
     }
 
-    pub(super) const fn serves_nothing(&self) -> bool {
-        self.bound.is_empty()
-    }
-
     /// Where else the cluster can be reached.
     pub(super) fn other_edges(&self) -> &[String] {
         &self.other_edges
@@ -282,7 +278,7 @@ impl Tunnel {
                 let bound = self.bound.remove(place);
                 let trouble = told(code, format!("{}: {message}", bound.url), String::new());
                 Some(if code.is_permanent() {
-                    Change::Lost(trouble)
+                    Change::Lost(bound.watched, trouble)
                 } else {
                     Change::Ended(Failure::of(trouble))
                 })
@@ -318,7 +314,7 @@ impl Change {
     fn into_failure(self) -> Failure {
         match self {
             Self::Ended(failure) => failure,
-            Self::Lost(trouble) => Failure::of(trouble),
+            Self::Lost(_, trouble) => Failure::of(trouble),
             Self::Drain(_) => Failure::of(Trouble::new(Code::EdgeDraining, "the edge is stopping")),
         }
     }

@@ -38,6 +38,14 @@ fn a_bare_port_is_http() {
 }
 
 #[test]
+fn a_name_with_a_hyphen_is_the_edges_to_judge() {
+    assert_eq!(
+        endpoint("agent 8080 --url -no-").url.as_deref(),
+        Some("-no-")
+    );
+}
+
+#[test]
 fn wrong_usage_is_refused() {
     for line in [
         "agent 8080 --oauth-allow-email ada@a.test",

@@ -7,7 +7,9 @@
 
 use proto::bind::LoginOptions;
 
-use super::yaml::{self, Node, Placed};
+use super::yaml::{
+    self, Entries, Node, Placed, Wrong, boolean, is_scalar, list, map, optional, scalar, texts,
+};
 use super::{EndpointConfig, Place, SecretText};
 
 /// What a file says.
@@ -34,18 +36,9 @@ pub(super) struct Layout {
     pub(super) agent_first: Option<Place>,
 }
 
-/// A file that cannot be used: where and why.
-#[derive(Debug, Eq, PartialEq)]
-pub(super) struct Wrong {
-    pub(super) place: Place,
-    pub(super) why: String,
-}
-
-type Entries = Vec<(Placed<String>, Placed<Node>)>;
-
 /// Reads a file's text.
 pub(super) fn read(text: &str) -> Result<FileConfig, Wrong> {
-    let root = yaml::parse(text).map_err(|error| Wrong::at(error.place, error.why))?;
+    let root = yaml::parse(text)?;
     let mut config = FileConfig::default();
     let entries = map(root, "the file")?;
     config.layout.is_v2 = is_v2(&entries)?;
@@ -302,82 +295,6 @@ impl Draft {
             login: self.login,
         })
     }
-}
-
-impl Wrong {
-    const fn at(place: Place, why: String) -> Self {
-        Self { place, why }
-    }
-}
-
-fn map(node: Placed<Node>, what: &str) -> Result<Entries, Wrong> {
-    match node.value {
-        Node::Map(entries) => Ok(entries),
-        Node::Null => Ok(Vec::new()),
-        Node::Scalar(_) | Node::List(_) => Err(Wrong::at(
-            node.place,
-            format!("{what} must be a mapping of keys to values"),
-        )),
-    }
-}
-
-fn list(node: Placed<Node>, what: &str) -> Result<Vec<Placed<Node>>, Wrong> {
-    match node.value {
-        Node::List(items) => Ok(items),
-        Node::Null => Ok(Vec::new()),
-        Node::Scalar(_) | Node::Map(_) => {
-            Err(Wrong::at(node.place, format!("{what} must be a list")))
-        }
-    }
-}
-
-fn scalar(node: Placed<Node>, what: &str) -> Result<Placed<String>, Wrong> {
-    match node.value {
-        Node::Scalar(value) => Ok(Placed {
-            value,
-            place: node.place,
-        }),
-        Node::Null | Node::List(_) | Node::Map(_) => Err(Wrong::at(
-            node.place,
-            format!("{what} must have a single value"),
-        )),
-    }
-}
-
-/// A scalar, or nothing: an empty `url:` asks for a random name.
-fn optional(node: Placed<Node>, what: &str) -> Result<Option<String>, Wrong> {
-    if node.value == Node::Null {
-        return Ok(None);
-    }
-    let text = scalar(node, what)?.value;
-    Ok((!text.is_empty()).then_some(text))
-}
-
-fn boolean(node: &Placed<Node>, what: &str) -> Result<bool, Wrong> {
-    match &node.value {
-        Node::Scalar(text) if text == "true" => Ok(true),
-        Node::Scalar(text) if text == "false" => Ok(false),
-        Node::Null | Node::Scalar(_) | Node::List(_) | Node::Map(_) => Err(Wrong::at(
-            node.place,
-            format!("{what} must be true or false"),
-        )),
-    }
-}
-
-/// A list of texts; a single one may stand alone.
-fn texts(node: Placed<Node>, what: &str) -> Result<Vec<String>, Wrong> {
-    let items = match node.value {
-        Node::Scalar(_) => vec![node],
-        Node::Null | Node::List(_) | Node::Map(_) => list(node, what)?,
-    };
-    items
-        .into_iter()
-        .map(|item| Ok(scalar(item, what)?.value))
-        .collect()
-}
-
-fn is_scalar(node: &Placed<Node>, text: &str) -> bool {
-    matches!(&node.value, Node::Scalar(value) if value == text)
 }
 
 fn not_yet(what: &str) -> String {

@@ -446,5 +446,5 @@ fn endpoints_are_started_by_name() {
         ["b"]
     );
     let error = load(Wanted::Named(vec!["c".to_owned()])).unwrap_err();
-    assert_eq!(error.next_step, "it has a, b");
+    assert_eq!(error.next_step, "choose one of these: a, b");
 }

@@ -25,19 +25,22 @@ pub(super) struct Placed<T> {
     pub(super) place: Place,
 }
 
-/// A text that is no YAML, and where.
+/// The keys and values of a mapping, in order.
+pub(super) type Entries = Vec<(Placed<String>, Placed<Node>)>;
+
+/// A file that cannot be used: where and why.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) struct NotYaml {
+pub(super) struct Wrong {
     pub(super) place: Place,
     pub(super) why: String,
 }
 
 /// Parses one document.
-pub(super) fn parse(text: &str) -> Result<Placed<Node>, NotYaml> {
+pub(super) fn parse(text: &str) -> Result<Placed<Node>, Wrong> {
     let options = serde_saphyr::options! { with_snippet: false };
     serde_saphyr::from_str_with_options::<Spanned<Node>>(text, options)
         .map(Placed::from)
-        .map_err(|error| NotYaml {
+        .map_err(|error| Wrong {
             place: error.location().map_or_else(Place::default, |at| Place {
                 line: at.line(),
                 column: at.column(),
@@ -134,4 +137,80 @@ impl<'de> Visitor<'de> for NodeVisitor {
         }
         Ok(Node::Map(entries))
     }
+}
+
+impl Wrong {
+    pub(super) const fn at(place: Place, why: String) -> Self {
+        Self { place, why }
+    }
+}
+
+pub(super) fn map(node: Placed<Node>, what: &str) -> Result<Entries, Wrong> {
+    match node.value {
+        Node::Map(entries) => Ok(entries),
+        Node::Null => Ok(Vec::new()),
+        Node::Scalar(_) | Node::List(_) => Err(Wrong::at(
+            node.place,
+            format!("{what} must be a mapping of keys to values"),
+        )),
+    }
+}
+
+pub(super) fn list(node: Placed<Node>, what: &str) -> Result<Vec<Placed<Node>>, Wrong> {
+    match node.value {
+        Node::List(items) => Ok(items),
+        Node::Null => Ok(Vec::new()),
+        Node::Scalar(_) | Node::Map(_) => {
+            Err(Wrong::at(node.place, format!("{what} must be a list")))
+        }
+    }
+}
+
+pub(super) fn scalar(node: Placed<Node>, what: &str) -> Result<Placed<String>, Wrong> {
+    match node.value {
+        Node::Scalar(value) => Ok(Placed {
+            value,
+            place: node.place,
+        }),
+        Node::Null | Node::List(_) | Node::Map(_) => Err(Wrong::at(
+            node.place,
+            format!("{what} must have a single value"),
+        )),
+    }
+}
+
+/// A scalar, or nothing: an empty `url:` asks for a random name.
+pub(super) fn optional(node: Placed<Node>, what: &str) -> Result<Option<String>, Wrong> {
+    if node.value == Node::Null {
+        return Ok(None);
+    }
+    let text = scalar(node, what)?.value;
+    Ok((!text.is_empty()).then_some(text))
+}
+
+pub(super) fn boolean(node: &Placed<Node>, what: &str) -> Result<bool, Wrong> {
+    match &node.value {
+        Node::Scalar(text) if text == "true" => Ok(true),
+        Node::Scalar(text) if text == "false" => Ok(false),
+        Node::Null | Node::Scalar(_) | Node::List(_) | Node::Map(_) => Err(Wrong::at(
+            node.place,
+            format!("{what} must be true or false"),
+        )),
+    }
+}
+
+/// A list of texts; a single one may stand alone.
+pub(super) fn texts(node: Placed<Node>, what: &str) -> Result<Vec<String>, Wrong> {
+    let items = match node.value {
+        Node::Scalar(_) => vec![node],
+        Node::Null | Node::List(_) | Node::Map(_) => list(node, what)?,
+    };
+    items
+        .into_iter()
+        .map(|item| Ok(scalar(item, what)?.value))
+        .collect()
+}
+
+pub(super) fn is_scalar(node: &Placed<Node>, text: &str) -> bool {
+    matches!(&node.value, Node::Scalar(value) if value == text)
 }

@@ -14,7 +14,7 @@ use quinn::congestion::BbrConfig;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{
     ClientConfig, ConnectError, Connection, ConnectionError, Endpoint, EndpointConfig, IdleTimeout,
-    RecvStream, SendStream, TokioRuntime, TransportConfig, VarInt,
+    RecvStream, SendStream, TokioRuntime, TransportConfig, TransportErrorCode, VarInt,
 };
 use rustls_pki_types::ServerName;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -270,17 +270,29 @@ fn endpoint(towards: SocketAddr) -> io::Result<Endpoint> {
     )
 }
 
-/// The verifier's reason, when it was this side that ended the handshake because of the edge's
-/// certificate.
+/// Why whoever answered is not the edge, when that is what ended the handshake.
 fn untrusted(error: &ConnectionError) -> Option<String> {
-    // RFC 9001 §4.8: a TLS alert travels as 0x100 + its number. 42 to 51 are those about certificates
-    // and signatures; 113 and 116 belong to the same family.
-    let ConnectionError::TransportError(error) = error else {
-        return None;
-    };
-    let alert = u64::from(error.code).checked_sub(0x100)?;
-    let about_certificate = (42..=51).contains(&alert) || alert == 113 || alert == 116;
-    about_certificate.then(|| error.reason.clone())
+    // RFC 9001 §4.8: a TLS alert travels as 0x100 + its number (RFC 8446 §6).
+    let alert = |code: TransportErrorCode| u64::from(code).checked_sub(0x100);
+    match error {
+        // Raised here: 42 to 51 are about certificates and signatures, as are 113 and 116.
+        ConnectionError::TransportError(error) => {
+            let alert = alert(error.code)?;
+            let about_certificate = (42..=51).contains(&alert) || alert == 113 || alert == 116;
+            about_certificate.then(|| error.reason.clone())
+        }
+        // Raised there: access_denied and unrecognized_name, of an edge without that name.
+        ConnectionError::ConnectionClosed(close) => {
+            let has_no_such_name = matches!(alert(close.error_code)?, 49 | 112);
+            has_no_such_name.then(|| "it has no certificate for that name".to_owned())
+        }
+        ConnectionError::VersionMismatch
+        | ConnectionError::ApplicationClosed(_)
+        | ConnectionError::Reset
+        | ConnectionError::TimedOut
+        | ConnectionError::LocallyClosed
+        | ConnectionError::CidsExhausted => None,
+    }
 }
 
 fn ended(error: &ConnectionError) -> LinkEnded {

@@ -52,13 +52,16 @@ impl LinkCa {
 /// An edge's QUIC listener that does nothing by itself.
 pub(crate) fn listen(ca: &LinkCa, name: &str, alpn: &[u8]) -> quinn::Endpoint {
     let (certificate, key) = ca.leaf(name);
-    let mut tls =
-        rustls::ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate], key)
-            .unwrap();
+    let tls = rustls::ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    listen_with(tls, alpn)
+}
+
+fn listen_with(mut tls: rustls::ServerConfig, alpn: &[u8]) -> quinn::Endpoint {
     tls.alpn_protocols = vec![alpn.to_vec()];
     let crypto = QuicServerConfig::try_from(tls).unwrap();
     let config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
@@ -139,6 +142,31 @@ async fn whoever_else_answers_is_untrusted() {
             "{what}: {error:?}"
         );
     }
+}
+
+/// Has a certificate for nobody.
+#[derive(Debug)]
+struct Nameless;
+
+impl rustls::server::ResolvesServerCert for Nameless {
+    fn resolve(
+        &self,
+        _: rustls::server::ClientHello<'_>,
+    ) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        None
+    }
+}
+
+#[tokio::test]
+async fn an_edge_without_the_name_is_untrusted() {
+    let tls = rustls::ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(Nameless));
+    let edge = listen_with(tls, ALPN_AGENT);
+    let error = dial(&edge, LinkCa::new().trust()).await.unwrap_err();
+    assert!(matches!(error, DialError::Untrusted { .. }), "{error:?}");
 }
 
 #[tokio::test]

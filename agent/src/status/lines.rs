@@ -24,6 +24,8 @@ fn line(event: &Event) -> String {
             trouble,
         } => {
             let (level, message) = match phase {
+                // Not for the first time.
+                Phase::Connecting if trouble.is_some() => ("warn", "connecting"),
                 Phase::Connecting => ("info", "connecting"),
                 Phase::Online => ("info", "tunnel established"),
                 Phase::Reconnecting => ("warn", "reconnecting"),

@@ -135,7 +135,11 @@ impl Screen {
     fn draw(&mut self, out: &mut impl Write, now: Snapshot) -> io::Result<()> {
         self.shown = now;
         let (columns, rows) = size();
-        let mut lines = self.lines(now);
+        let rows_shown = self.lines(now);
+        let mut lines: Vec<String> = rows_shown
+            .iter()
+            .flat_map(|row| row.render(columns, self.has_colour))
+            .collect();
         // What has scrolled out of the window cannot be drawn over.
         lines.truncate(rows.saturating_sub(1).max(1));
         let mut text = match self.drawn {
@@ -144,7 +148,7 @@ impl Screen {
         };
         text.push_str("\r\x1b[J");
         for line in &lines {
-            text.push_str(&line.render(columns, self.has_colour));
+            text.push_str(line);
             text.push('\n');
         }
         self.drawn = lines.len();
@@ -219,12 +223,9 @@ impl Row {
         Self::new(Tone::Plain, "", "")
     }
 
-    /// One line that does not wrap: a wrapped one would be two to draw over.
-    fn render(&self, columns: usize, has_colour: bool) -> String {
-        let room = columns.saturating_sub(LABEL_COLUMNS + 1);
-        let text: String = self.text.chars().take(room).collect();
-        let label = format!("{:<LABEL_COLUMNS$}", self.label);
-        let label: String = label.chars().take(columns.saturating_sub(1)).collect();
+    /// Lines that the terminal does not wrap: one that it did would be two to draw over.
+    fn render(&self, columns: usize, has_colour: bool) -> Vec<String> {
+        let room = columns.saturating_sub(LABEL_COLUMNS + 1).max(1);
         let colour = match self.tone {
             Tone::Plain => "",
             Tone::Good => "\x1b[32m",
@@ -232,12 +233,51 @@ impl Row {
             Tone::Bad => "\x1b[1;31m",
             Tone::Dim => "\x1b[2m",
         };
-        if has_colour && !colour.is_empty() {
-            format!("{label}{colour}{text}\x1b[0m")
-        } else {
-            format!("{label}{text}").trim_end().to_owned()
+        let line = |(number, text): (usize, String)| {
+            let label = if number == 0 { self.label } else { "" };
+            let label = format!("{label:<LABEL_COLUMNS$}");
+            let label: String = label.chars().take(columns.saturating_sub(1)).collect();
+            if has_colour && !colour.is_empty() {
+                format!("{label}{colour}{text}\x1b[0m")
+            } else {
+                format!("{label}{text}").trim_end().to_owned()
+            }
+        };
+        wrapped(&self.text, room)
+            .into_iter()
+            .enumerate()
+            .map(line)
+            .collect()
+    }
+}
+
+/// Pieces of at most `room` characters, at least one, parted between words where there are any.
+fn wrapped(text: &str, room: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    for word in text.split(' ') {
+        let mut word: Vec<char> = word.chars().collect();
+        loop {
+            let gap = usize::from(used > 0);
+            let Some(line) = lines.last_mut() else {
+                return lines;
+            };
+            if used + gap + word.len() <= room {
+                line.extend(std::iter::repeat_n(' ', gap));
+                line.extend(&word);
+                used += gap + word.len();
+                break;
+            }
+            if used == 0 {
+                let rest = word.split_off(room.min(word.len()));
+                line.extend(&word);
+                word = rest;
+            }
+            lines.push(String::new());
+            used = 0;
         }
     }
+    lines
 }
 
 /// Columns and rows; a usual size where the system does not say.

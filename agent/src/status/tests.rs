@@ -152,7 +152,7 @@ fn the_screen_shows_everything() {
         "Status        online",
         "Edge          127.0.0.1:4443",
         "Latency       1.2 ms",
-        "Forwarding    https://quiet-otter.lumen.localhost:4443 -> http://local",
+        "Forwarding    https://quiet-otter.lumen.localhost:4443 -> http://localhost:8080",
         "Login         google: everybody",
         "Connections   0 open, 0 in all",
         "!             Anyone with an account at google can sign in.",
@@ -161,6 +161,20 @@ fn the_screen_shows_everything() {
     ] {
         assert!(text.contains(part), "{part:?} in\n{text}");
     }
+}
+
+/// In a small window nothing is lost: what is long goes on in the next line.
+#[test]
+fn long_rows_are_wrapped() {
+    let long = Event::Notice(Trouble {
+        code: Code::Internal,
+        message: "word ".repeat(40).trim_end().to_owned(),
+        next_step: "x".repeat(200),
+    });
+    let text = screen(&[long]);
+    assert_eq!(text.to_lowercase().matches("word").count(), 40, "{text}");
+    assert_eq!(text.to_lowercase().matches('x').count(), 200, "{text}");
+    assert!(text.lines().all(|line| line.chars().count() < 80), "{text}");
 }
 
 #[test]
@@ -174,7 +188,10 @@ fn sentences_keep_what_is_pasted() {
             "Add --oauth-allow-domain a.test",
         ),
         ("http://localhost:1 is down", "http://localhost:1 is down"),
+        ("app.a.test is taken", "app.a.test is taken."),
         ("/etc/agent.yml:3:1: no", "/etc/agent.yml:3:1: no"),
+        ("agent.yml:3:1: no", "agent.yml:3:1: no"),
+        ("run: edge", "Run: edge"),
         ("", ""),
     ];
     for (text, expected) in table {
@@ -195,7 +212,7 @@ fn an_edge_cannot_command_the_terminal() {
         message: "x\x1b]0;owned\x07\r\nlvl=info".to_owned(),
         next_step: "\x1b[2J".to_owned(),
     });
-    assert!(screen(std::slice::from_ref(&evil)).contains("X ]0;owned"));
+    assert!(screen(std::slice::from_ref(&evil)).contains("x ]0;owned"));
     let mut out = Vec::new();
     lines::event(&mut out, &evil, jiff::Timestamp::UNIX_EPOCH).unwrap();
     let line = String::from_utf8(out).unwrap();

@@ -27,6 +27,8 @@ pub(super) struct AdminError {
     code: Code,
     /// In place of the code's own sentence.
     message: Option<String>,
+    /// In place of the code's own next step.
+    next_step: Option<&'static str>,
 }
 
 impl AdminError {
@@ -34,6 +36,7 @@ impl AdminError {
         Self {
             code,
             message: None,
+            next_step: None,
         }
     }
 
@@ -44,7 +47,14 @@ impl AdminError {
         Self {
             code,
             message: Some(short),
+            next_step: None,
         }
+    }
+
+    /// With a next step that fits what is wrong.
+    pub(super) const fn next(mut self, step: &'static str) -> Self {
+        self.next_step = Some(step);
+        self
     }
 
     pub(super) const fn not_found() -> Self {
@@ -132,7 +142,10 @@ fn written(
             .message
             .clone()
             .unwrap_or_else(|| code.meaning().to_owned()),
-        next_step: code.next_step().to_owned(),
+        next_step: error
+            .next_step
+            .unwrap_or_else(|| code.next_step())
+            .to_owned(),
         details: Details {
             operation_id: operation.to_string(),
         },

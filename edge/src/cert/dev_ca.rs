@@ -197,7 +197,7 @@ fn make(data_dir: &Path, file: &Path, key_file: &Path, domain: &str) -> Result<P
 }
 
 /// Writes a file whole or not at all.
-fn write(path: &Path, mode: u32, text: &str) -> Result<(), CertError> {
+pub(super) fn write(path: &Path, mode: u32, text: &str) -> Result<(), CertError> {
     let attempt = || -> io::Result<()> {
         let new = path.with_added_extension("new");
         match fs::remove_file(&new) {

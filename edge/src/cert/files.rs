@@ -58,6 +58,11 @@ impl FileCert {
         })
     }
 
+    /// When it expires.
+    pub(crate) fn ends(&self) -> Timestamp {
+        self.current.load().ends
+    }
+
     /// Watches the files; never ends. A bad pair is logged and the old one kept.
     pub(crate) async fn follow(self: Arc<Self>) {
         self.follow_every(LOOK_EVERY).await;

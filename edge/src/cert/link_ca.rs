@@ -1,9 +1,10 @@
 //! The CA of agent links. Its key follows from the cluster key, so every edge has the same one, and
 //! an authtoken that pins it stays good while web certificates come and go.
 
-use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, fs};
 
 use proto::version::LINK_CA_COMMON_NAME;
 use rcgen::{
@@ -15,6 +16,7 @@ use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
 use super::CertError;
+use super::dev_ca::write;
 use super::tls::{certified, set_validity};
 use crate::clock::Clock;
 
@@ -23,6 +25,7 @@ use crate::clock::Clock;
 pub(crate) struct LinkCa {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
+    pem: String,
     public_key: [u8; 32],
 }
 
@@ -51,12 +54,23 @@ impl LinkCa {
         // Agents trust name and key, not this certificate: fixed dates make it the same everywhere.
         params.not_before = date_time_ymd(2025, 1, 1);
         params.not_after = date_time_ymd(2125, 1, 1);
-        let certificate = params.self_signed(&key)?.der().clone();
+        let certificate = params.self_signed(&key)?;
         Ok(Self {
             issuer: Issuer::new(params, key),
-            certificate,
+            pem: certificate.pem(),
+            certificate: certificate.der().clone(),
             public_key,
         })
+    }
+
+    /// Puts the certificate into the data folder, for agents that are told to trust it with `--ca`
+    /// instead of by their authtoken. Blocking.
+    pub(crate) fn keep(&self, data_dir: &Path) -> Result<(), CertError> {
+        let file = data_dir.join("link-ca.pem");
+        if fs::read_to_string(&file).is_ok_and(|text| text == self.pem) {
+            return Ok(());
+        }
+        write(&file, 0o644, &self.pem)
     }
 
     /// The raw public key, which authtokens pin.

@@ -3,6 +3,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use proto::code::Code;
 use serde_json::json;
 
 use super::client::Client;
@@ -13,32 +14,27 @@ use crate::admin::views::{
     BackupView, CredentialView, FreshCredential, OperatorLink, ProviderView, ReceiptView,
     ScopeView, StatusView,
 };
-use crate::config::{KeyEnvironment, Overrides, Settings};
+use crate::config::{KeyEnvironment, Overrides, Settings, data_dir_flag};
 
 /// Commands that need a running edge.
 pub(super) fn ask(command: Ask, data_dir: &Path, json: bool) -> Result<(), CliError> {
-    let client = Client::new(data_dir)?;
+    let data_dir = std::path::absolute(data_dir)
+        .map_err(|error| CliError::Failed(format!("{}: {error}", data_dir.display())))?;
     let asked = Asked {
-        client,
+        client: Client::new(&data_dir)?,
         json,
-        at: format!("--data-dir {}", data_dir.display()),
+        at: data_dir_flag(&data_dir),
     };
     match command {
         Ask::Provider(Provider::Add(flags)) => asked.add_provider(&flags),
         Ask::Provider(Provider::List) => asked.providers(),
-        Ask::Provider(Provider::Remove { name }) => {
-            asked.removed("/providers", &name, "removed", "Provider")
-        }
+        Ask::Provider(Provider::Remove { name }) => asked.removed(&PROVIDER, &name),
         Ask::Authtoken(Credential::Create { description }) => asked.create_authtoken(&description),
-        Ask::Authtoken(Credential::List) => asked.credentials("/authtokens", "authtoken"),
-        Ask::Authtoken(Credential::Revoke { id }) => {
-            asked.removed("/authtokens", &id, "revoked", "Authtoken")
-        }
+        Ask::Authtoken(Credential::List) => asked.credentials(&AUTHTOKEN),
+        Ask::Authtoken(Credential::Revoke { id }) => asked.removed(&AUTHTOKEN, &id),
         Ask::ApiKey(Credential::Create { description }) => asked.create_api_key(&description),
-        Ask::ApiKey(Credential::List) => asked.credentials("/api-keys", "api-key"),
-        Ask::ApiKey(Credential::Revoke { id }) => {
-            asked.removed("/api-keys", &id, "revoked", "API key")
-        }
+        Ask::ApiKey(Credential::List) => asked.credentials(&API_KEY),
+        Ask::ApiKey(Credential::Revoke { id }) => asked.removed(&API_KEY, &id),
         Ask::Operator(Operator::Link) => asked.operator_link(),
         Ask::Revoke(flags) => asked.revoke(flags),
         Ask::Receipt { id } => asked.receipt(&id),
@@ -54,6 +50,33 @@ struct Asked {
     at: String,
 }
 
+/// Things that are listed, and taken away by their id or name.
+struct Kind {
+    path: &'static str,
+    command: &'static str,
+    what: &'static str,
+    gone: &'static str,
+}
+
+const PROVIDER: Kind = Kind {
+    path: "/providers",
+    command: "provider",
+    what: "provider",
+    gone: "removed",
+};
+const AUTHTOKEN: Kind = Kind {
+    path: "/authtokens",
+    command: "authtoken",
+    what: "authtoken",
+    gone: "revoked",
+};
+const API_KEY: Kind = Kind {
+    path: "/api-keys",
+    command: "api-key",
+    what: "API key",
+    gone: "revoked",
+};
+
 impl Asked {
     /// Prints an answer as JSON, or for people.
     fn say<T: serde::Serialize>(&self, answer: &T, people: impl FnOnce(&T) -> String) {
@@ -68,11 +91,13 @@ impl Asked {
         let fresh: FreshCredential = self
             .client
             .create("/authtokens", &json!({ "description": description }))?;
+        let status: StatusView = self.client.list("/status")?;
+        let provider = status.providers.first().map_or("google", String::as_str);
         self.say(&fresh, |fresh| {
             format!(
                 "Authtoken {}, shown this once. Next, paste this where your app runs:\n\n  \
                  agent config add-authtoken {}\n\nThen put a login in front of the app:\n\n  \
-                 agent 8080 --oauth=google\n",
+                 agent 8080 --oauth={provider}\n",
                 fresh.id, fresh.token
             )
         });
@@ -94,13 +119,13 @@ impl Asked {
         Ok(())
     }
 
-    fn credentials(&self, path: &str, command: &str) -> Result<(), CliError> {
-        let list: Vec<CredentialView> = self.client.list(path)?;
+    fn credentials(&self, kind: &Kind) -> Result<(), CliError> {
+        let list: Vec<CredentialView> = self.client.list(kind.path)?;
         self.say(&list, |list| {
             if list.is_empty() {
                 return format!(
-                    "There is none yet. Next: edge {command} create {}\n",
-                    self.at
+                    "There is none yet.\nnext:  edge {} create{}\n",
+                    kind.command, self.at
                 );
             }
             let rows: Vec<[String; 4]> = list
@@ -123,10 +148,21 @@ impl Asked {
         Ok(())
     }
 
-    fn removed(&self, path: &str, id: &str, word: &str, what: &str) -> Result<(), CliError> {
-        self.client.remove(&format!("{path}/{}", segment(id)))?;
-        self.say(&json!({ "id": id, word: true }), |_| {
-            format!("{what} {id} is {word}.\n")
+    fn removed(&self, kind: &Kind, id: &str) -> Result<(), CliError> {
+        let &Kind {
+            path,
+            command,
+            what,
+            gone,
+        } = kind;
+        self.client
+            .remove(&format!("{path}/{}", segment(id)))
+            .map_err(|error| {
+                let list = format!("see what there is with: edge {command} list{}", self.at);
+                named(error, what, id, list)
+            })?;
+        self.say(&json!({ "id": id, gone: true }), |_| {
+            format!("The {what} {id} is {gone}.\n")
         });
         Ok(())
     }
@@ -163,7 +199,7 @@ impl Asked {
         self.say(&list, |list| {
             if list.is_empty() {
                 return format!(
-                    "There is none yet. Next: edge provider add google --client-id … --client-secret-file … {}\n",
+                    "There is none yet.\nnext:  edge provider add google --client-id … --client-secret-file …{}\n",
                     self.at
                 );
             }
@@ -177,22 +213,36 @@ impl Asked {
     }
 
     fn revoke(&self, RevokeFlags { scope, reason }: RevokeFlags) -> Result<(), CliError> {
-        let scope = match scope {
-            RevokeScope::Session { id } => ScopeView::Session(id),
-            RevokeScope::User { id } => ScopeView::User(id),
-            RevokeScope::Endpoint { id } => ScopeView::Endpoint(id),
-            RevokeScope::Provider { name } => ScopeView::Provider(name),
-            RevokeScope::All => ScopeView::All(true),
+        let (what, name, scope) = match scope {
+            RevokeScope::Session { id } => ("session", id.clone(), ScopeView::Session(id)),
+            RevokeScope::User { id } => ("App User", id.clone(), ScopeView::User(id)),
+            RevokeScope::Endpoint { id } => ("endpoint", id.clone(), ScopeView::Endpoint(id)),
+            RevokeScope::Provider { name } => ("provider", name.clone(), ScopeView::Provider(name)),
+            RevokeScope::All => ("session", String::new(), ScopeView::All(true)),
         };
         let receipt: ReceiptView = self
             .client
-            .create("/revocations", &json!({ "scope": scope, "reason": reason }))?;
+            .create("/revocations", &json!({ "scope": scope, "reason": reason }))
+            .map_err(|error| {
+                let look = match what {
+                    "endpoint" => format!("see what is online with: edge status{}", self.at),
+                    "provider" => format!("see what there is with: edge provider list{}", self.at),
+                    _ => format!("look into the dashboard: edge operator link{}", self.at),
+                };
+                named(error, what, &name, look)
+            })?;
         self.say(&receipt, receipt_text);
         Ok(())
     }
 
     fn receipt(&self, id: &str) -> Result<(), CliError> {
-        let receipt: ReceiptView = self.client.list(&format!("/receipts/{}", segment(id)))?;
+        let receipt: ReceiptView = self
+            .client
+            .list(&format!("/receipts/{}", segment(id)))
+            .map_err(|error| {
+                let look = "give an id as edge revoke and the dashboard show it".to_owned();
+                named(error, "receipt", id, look)
+            })?;
         self.say(&receipt, receipt_text);
         Ok(())
     }
@@ -220,7 +270,7 @@ impl Asked {
             ]);
             text.push('\n');
             if status.endpoints.is_empty() {
-                text.push_str("No endpoint is online. Next, where your app runs: agent 8080\n");
+                text.push_str("No endpoint is online.\nnext:  agent 8080, where your app runs\n");
                 return text;
             }
             let rows: Vec<[String; 4]> = status
@@ -249,6 +299,19 @@ impl Asked {
             format!("The store is in {}. Keep the cluster key apart from it: together they open every session.\n", made.file)
         });
         Ok(())
+    }
+}
+
+/// What is not there, by the name that was typed.
+fn named(error: CliError, what: &str, id: &str, look: String) -> CliError {
+    if let CliError::Refused(mut view) = error {
+        if view.error_code == Code::ApiNotFound.to_string() {
+            view.msg = format!("there is no {what} {id:?}");
+            view.next_step = look;
+        }
+        CliError::Refused(view)
+    } else {
+        error
     }
 }
 
@@ -296,8 +359,12 @@ pub(super) fn check_config(
         ..Overrides::default()
     };
     let settings = Settings::load(file, overrides, KeyEnvironment::read())?;
+    let ends = match settings.domain() {
+        Some(domain) => settings.open_certificate(domain)?.map(|cert| cert.ends()),
+        None => None,
+    };
     let name = file.map_or_else(
-        || "the default configuration".to_owned(),
+        || "The default configuration".to_owned(),
         |file| file.display().to_string(),
     );
     let certificate = settings
@@ -312,6 +379,7 @@ pub(super) fn check_config(
             "data_dir": settings.data_dir,
             "workers": settings.workers,
             "certificate": certificate,
+            "certificate_ends": ends.map(|ends| ends.to_string()),
             "cluster_key": settings.cluster_key_source(),
         }));
         return Ok(());
@@ -327,7 +395,10 @@ pub(super) fn check_config(
         ),
         (
             "Certificate",
-            certificate.unwrap_or_else(|| "a development CA, kept in the data folder".to_owned()),
+            match (certificate, ends) {
+                (Some(file), Some(ends)) => format!("{file}, until {ends}"),
+                _ => "a development CA, kept in the data folder".to_owned(),
+            },
         ),
         ("Data folder", settings.data_dir.display().to_string()),
         (
@@ -338,7 +409,7 @@ pub(super) fn check_config(
     ]);
     let flag = file.map_or_else(String::new, |file| format!(" --config {}", file.display()));
     print::text(&format!(
-        "{name} is good.\n\n{facts}\nNext: edge serve{flag}\n"
+        "{name} is good.\n\n{facts}\nnext:  edge serve{flag}\n"
     ));
     Ok(())
 }

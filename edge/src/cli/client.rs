@@ -15,6 +15,7 @@ use tokio::net::UnixStream;
 
 use super::CliError;
 use crate::admin::socket;
+use crate::config::data_dir_flag;
 
 /// A data folder's edge.
 pub(super) struct Client {
@@ -127,7 +128,13 @@ impl Client {
             kind,
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
         ) {
-            return CliError::NotRunning(self.data_dir.clone());
+            return CliError::NotRunning {
+                folder: self.data_dir.clone(),
+                start: format!(
+                    "start one with: edge serve{}",
+                    data_dir_flag(&self.data_dir)
+                ),
+            };
         }
         CliError::Failed(if kind == io::ErrorKind::PermissionDenied {
             "the edge's socket belongs to another user: run this command as the user that runs the edge".to_owned()

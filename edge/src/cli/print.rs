@@ -27,18 +27,47 @@ pub(super) fn failure(
     let mut message = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        let _ = write!(message, ": {cause}");
+        let text = cause.to_string();
+        // Some errors quote their cause.
+        if !message.ends_with(&text) {
+            let _ = write!(message, ": {text}");
+        }
         source = cause.source();
     }
+    let message = sentence(&message);
+    let next_step = next_step.map(sentence);
     let lines = if json {
         let view = serde_json::json!({ "event": "error", "code": code, "message": message, "next_step": next_step });
         format!("{view}\n")
     } else {
         let code = code.map_or_else(String::new, |code| format!(" ({code})"));
-        let next = next_step.map_or_else(String::new, |next| format!("Next: {next}\n"));
-        format!("edge: {message}{code}\n{next}")
+        let next = next_step.map_or_else(String::new, |next| format!("next:  {next}\n"));
+        format!("error: {message}{code}\n{next}")
     };
     let _ = std::io::stderr().lock().write_all(lines.as_bytes());
+}
+
+/// An error as a sentence, which errors are kept without. What begins with a name of its own (a path,
+/// a flag) keeps its spelling, and what ends in a command gets no full stop that would be pasted too.
+fn sentence(text: &str) -> String {
+    let first = text.split(' ').next().unwrap_or_default();
+    let is_word = first
+        .trim_end_matches([',', ':'])
+        .bytes()
+        .all(|byte| byte.is_ascii_lowercase() || b"'-".contains(&byte));
+    let mut characters = text.chars();
+    let text = match characters.next() {
+        Some(letter) if is_word => {
+            format!("{}{}", letter.to_ascii_uppercase(), characters.as_str())
+        }
+        _ => text.to_owned(),
+    };
+    let ends_in_command = text.contains(": edge ") || text.contains(" --");
+    if ends_in_command || text.ends_with(['.', '!', '?', ')', '`']) || text.contains(": chmod ") {
+        text
+    } else {
+        format!("{text}.")
+    }
 }
 
 /// Columns under their names, as wide as they need to be.

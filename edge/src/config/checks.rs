@@ -12,6 +12,7 @@ use super::{
     At, CertificateFiles, ConfigError, ENV_KEY, ENV_KEY_FILE, KeyEnvironment, KeySource, Overrides,
     Settings, default_data_dir, duration,
 };
+use crate::secret::ClusterKey;
 
 pub(super) fn settings(
     source: &Source,
@@ -24,6 +25,12 @@ pub(super) fn settings(
     if !listen.ip().is_loopback() {
         public(&listen_at, domain.as_ref(), certificate.as_ref())?;
     }
+    if let (Some(files), None) = (&certificate, &domain) {
+        return Err(refused(
+            files.at.clone(),
+            "certificate files are for a domain of your own: set domain",
+        ));
+    }
     let data_dir = overrides
         .data_dir
         .or_else(|| {
@@ -34,12 +41,7 @@ pub(super) fn settings(
                 .map(|path| source.resolve(&path.value))
         })
         .or_else(default_data_dir)
-        .ok_or_else(|| {
-            refused(
-                At::Default("data_dir"),
-                "there is no home folder: name one with --data-dir",
-            )
-        })?;
+        .ok_or(ConfigError::NoHome)?;
     let time = |key, value, default, range| time(source, key, value, default, range);
     let keys = &source.keys;
     let session_life = time(
@@ -199,7 +201,8 @@ fn certificate(source: &Source) -> Result<Option<CertificateFiles>, ConfigError>
             "certificate and private key are the same file; a private key belongs into one of its own",
         ));
     }
-    Ok(Some(CertificateFiles { cert, key }))
+    let at = source.at("certificate.cert", &files.value.cert);
+    Ok(Some(CertificateFiles { cert, key, at }))
 }
 
 fn readable(path: &Path) -> Result<(), String> {
@@ -335,7 +338,12 @@ fn key_source(source: &Source, environment: KeyEnvironment) -> Result<KeySource,
             source.at("cluster_key_file", file),
             "the environment names a cluster key too: keep one of them",
         )),
-        (Some(key), None, None) => Ok(KeySource::Given(key)),
+        (Some(key), None, None) => match ClusterKey::parse(key.expose()) {
+            Some(_) => Ok(KeySource::Given(key)),
+            None => Err(ConfigError::Key {
+                at: At::Environment(ENV_KEY),
+            }),
+        },
         (None, Some(path), None) => {
             readable(&path).map_err(|message| refused(At::Environment(ENV_KEY_FILE), &message))?;
             Ok(KeySource::File(path))

@@ -113,5 +113,41 @@ fn one_line(error: &serde_saphyr::Error, source: &str) -> String {
         .unwrap_or_default()
         .saturating_sub(1);
     let line = source.lines().nth(index).unwrap_or_default().trim();
-    format!("{}:{}: {text}, in `{line}`", at.line(), at.column())
+    format!(
+        "{}:{}: {}, in `{line}`",
+        at.line(),
+        at.column(),
+        plain(text)
+    )
+}
+
+/// What the parser says, in the words of whoever writes the file.
+fn plain(text: &str) -> String {
+    if let Some(rest) = text.strip_prefix("unknown field ") {
+        let (key, known) = rest.split_once(", expected ").unwrap_or((rest, ""));
+        return format!(
+            "{key} is not a key; there {}",
+            known.replacen("one of", "are", 1)
+        );
+    }
+    if let Some(rest) = text.strip_prefix("duplicate mapping key: ") {
+        let key = rest.split(',').next().unwrap_or(rest);
+        return format!("the key `{key}` occurs twice");
+    }
+    if let Some(key) = text.strip_prefix("missing field ") {
+        return format!("{key} is missing");
+    }
+    if ["invalid u", "invalid i"]
+        .iter()
+        .any(|start| text.starts_with(start))
+    {
+        return "a whole number is wanted, and not too large a one".to_owned();
+    }
+    if text.contains("expected mapping") {
+        return "keys with values are wanted, such as `domain: tunnel.example.com`".to_owned();
+    }
+    if text.contains("expected <") || text.contains("did not find") {
+        return "this is not readable as YAML: check indentation, colons and quotes".to_owned();
+    }
+    text.to_owned()
 }

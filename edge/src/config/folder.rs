@@ -23,6 +23,16 @@ pub(crate) fn default_data_dir() -> Option<PathBuf> {
         .map(|data| data.join("sallyport"))
 }
 
+/// The flag that leads a command to this folder, with a space in front; empty where a command finds it
+/// by itself.
+pub(crate) fn data_dir_flag(folder: &Path) -> String {
+    if default_data_dir().as_deref() == Some(folder) {
+        String::new()
+    } else {
+        format!(" --data-dir {}", folder.display())
+    }
+}
+
 pub(super) fn prepare(settings: &Settings) -> Result<Prepared, ConfigError> {
     let folder = &settings.data_dir;
     private_folder(folder)?;

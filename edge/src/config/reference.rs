@@ -67,7 +67,7 @@ fn entries() -> Vec<Entry> {
         entry(
             "data_dir",
             "`$XDG_DATA_HOME/sallyport`, else `~/.local/share/sallyport`",
-            "The folder of the store, the cluster key, the development CA and the operator's socket. Flag: `--data-dir`, environment: `SALLYPORT_DATA_DIR`.",
+            "The folder of the store, the cluster key, the certificates of its CAs (`dev-ca.pem` for browsers, `link-ca.pem` for agents) and the operator's socket. Flag: `--data-dir`, environment: `SALLYPORT_DATA_DIR`.",
             "Mode 0700 is required: it holds keys.",
         ),
         entry(
@@ -212,7 +212,7 @@ mod tests {
                 "{key} is no key: {error}"
             );
         }
-        let (_, expected) = error.split_once("one of").expect(&error);
+        let (_, expected) = error.split_once("there are").expect(&error);
         let (expected, _) = expected.split_once(", in `").expect(&error);
         assert_eq!(expected.split(',').count(), documented.len(), "{error}");
     }

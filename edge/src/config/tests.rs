@@ -114,8 +114,15 @@ fn refusals_name_the_line() {
             2,
             "trusted_proxies",
         ),
-        ("workers: many\n".to_owned(), 1, "workers"),
-        ("workers: 1\nworkers: 2\n".to_owned(), 2, "workers"),
+        ("workers: many\n".to_owned(), 1, "whole number"),
+        (
+            "workers: 1\nworkers: 2\n".to_owned(),
+            2,
+            "`workers` occurs twice",
+        ),
+        ("workers 1\n".to_owned(), 1, "keys with values"),
+        ("  workers: 1\n listen: x\n".to_owned(), 2, "indentation"),
+        (certificate.to_owned(), 1, "set domain"),
     ] {
         let error = load(folder.path(), &text).expect_err(&text);
         assert!(
@@ -124,6 +131,33 @@ fn refusals_name_the_line() {
         );
         assert!(error.contains(words), "{text} gives {error}");
     }
+}
+
+/// A certificate that cannot serve the domain is a mistake of the configuration, at its line.
+#[test]
+fn certificates_must_serve_the_domain() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["*.example.test".to_owned()]).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("cert.pem", &made.cert.pem());
+    write("key.pem", &made.signing_key.serialize_pem());
+    write(
+        "other.pem",
+        &rcgen::KeyPair::generate().unwrap().serialize_pem(),
+    );
+    let open = |domain: &str, key: &str| {
+        let text = format!("domain: {domain}\ncertificate:\n  cert: cert.pem\n  key: {key}\n");
+        let opened = load(folder.path(), &text).unwrap().open_certificate(domain);
+        opened.map_err(|error| error.to_string())
+    };
+    assert!(open("example.test", "key.pem").unwrap().is_some());
+    let elsewhere = open("elsewhere.test", "key.pem").unwrap_err();
+    assert!(
+        elsewhere.contains("edge.yml:3: ") && elsewhere.contains("auth.elsewhere.test"),
+        "{elsewhere}"
+    );
+    let mismatch = open("example.test", "other.pem").unwrap_err();
+    assert!(mismatch.contains("edge.yml:3: "), "{mismatch}");
 }
 
 /// A cluster key in two places leaves open which one counts; a malformed one is no key.
@@ -189,7 +223,7 @@ fn open_folders_are_refused() {
     assert!(
         prepare(&used)
             .unwrap_err()
-            .to_string()
+            .next_step()
             .contains("chmod 700")
     );
     let empty = folder.path().join("empty");

@@ -35,9 +35,11 @@ impl Preset {
             .copied()
             .find(|preset| preset.name == name)
             .ok_or_else(|| {
+                let named = PRESETS.iter().filter(|preset| preset.issuer.is_some());
+                let names: Vec<_> = named.map(|preset| preset.name).collect();
                 IdpError::config(format!(
-                    "there is no preset of this name: give its issuer, or use one of {}",
-                    PRESETS.map(|preset| preset.name).join(", ")
+                    "{name:?} is no preset: give its issuer, or use one of these: {}",
+                    names.join(", ")
                 ))
             })
     }

@@ -317,9 +317,16 @@ impl Exchange {
             return End::ClientGone;
         }
         let both = async { tokio::try_join!(on_upstream, client) };
+        // The kill is ordered before the other branches are dropped: the client's socket may be in one of
+        // them by now, and closes with a reset only if it knows.
+        let cut = async {
+            let reason = self.permit.cut().await;
+            self.connection.order_kill();
+            reason
+        };
         let both = tokio::select! {
             biased;
-            reason = self.permit.cut() => {
+            reason = cut => {
                 upstream.cut();
                 self.connection.kill().await;
                 return End::Cut(reason);

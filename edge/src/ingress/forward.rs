@@ -19,7 +19,7 @@ use crate::ingress::headers;
 use crate::ingress::request::{RequestBody, Target};
 use crate::ingress::upgrade::Protocol;
 use crate::model::session::CutReason;
-use crate::tunnel::registry::Binding;
+use crate::tunnel::registry::{Binding, Registry};
 use crate::tunnel::stream::AgentStream;
 
 /// A request that was let in, taken apart.
@@ -32,13 +32,49 @@ pub(crate) struct Passed {
     pub(crate) body_idle: Duration,
 }
 
+/// A stream to the upstream of an endpoint, and its weight on the tunnel that carries it.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    stream: AgentStream,
+    load: Load,
+}
+
+/// Picks a tunnel and opens a stream. Nothing of the request has been sent by then, so a tunnel whose
+/// link turns out to be dead is left, and the next one is asked.
+///
+/// # Errors
+/// `endpoint_offline` when no tunnel is left; the code that says who failed; or why the permit ended.
+pub(crate) async fn open(permit: &mut Permit, registry: &Registry) -> Result<Opened, Code> {
+    let endpoint = permit.endpoint().id;
+    loop {
+        let binding = registry.pick(endpoint).ok_or(Code::EndpointOffline)?;
+        let head = StreamHead::new(StreamKind::Http, endpoint, binding.generation);
+        let load = Load::on(&binding);
+        let stream = tokio::select! {
+            biased;
+            reason = permit.cut() => return Err(code_of(reason)),
+            stream = AgentStream::open(&binding.tunnel.link, &head) => stream,
+        };
+        match stream {
+            Ok(stream) => return Ok(Opened { stream, load }),
+            Err(refused) => {
+                tracing::debug!(code = %refused.code, message = refused.message, "stream not opened");
+                if !refused.is_link_lost {
+                    return Err(refused.code);
+                }
+                registry.unbind(endpoint, binding.tunnel.id);
+            }
+        }
+    }
+}
+
 /// Forwards a request through a tunnel and gives the upstream's response as it begins.
 ///
 /// # Errors
 /// The code that says who failed; nothing of the upstream has reached the client then.
 pub(crate) async fn forward(
-    mut permit: Permit,
-    binding: &Binding,
+    permit: Permit,
+    opened: Opened,
     connection: &Connection,
     passed: Passed,
 ) -> Result<Response<ResponseBody>, Code> {
@@ -68,25 +104,15 @@ pub(crate) async fn forward(
     *request.version_mut() = HttpVersion::HTTP_11;
     *request.headers_mut() = parts.headers;
 
-    let head = StreamHead::new(StreamKind::Http, permit.endpoint().id, binding.generation);
-    let load = Load::on(binding);
-    let stream = tokio::select! {
-        biased;
-        reason = permit.cut() => return Err(code_of(reason)),
-        stream = AgentStream::open(&binding.tunnel.link, &head) => stream.map_err(|refused| {
-            tracing::debug!(code = %refused.code, message = refused.message, "stream not opened");
-            refused.code
-        })?,
-    };
     let open = connection.begin_request();
     let exchange = Exchange {
         permit,
         connection: connection.clone(),
         open,
-        load,
+        load: opened.load,
         upgrade,
     };
-    match exchange.begin(stream, request).await {
+    match exchange.begin(opened.stream, request).await {
         Ok(answer) => Ok(response_of(answer)),
         Err(NoAnswer::Failed(code)) => Err(code),
         Err(NoAnswer::Cut(reason)) => Err(code_of(reason)),

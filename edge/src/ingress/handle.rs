@@ -94,7 +94,7 @@ async fn serve(
 ) -> Response<ResponseBody> {
     let (parts, body) = request.into_parts();
     record.endpoint(route.endpoint.id);
-    let permit = match ingress
+    let mut permit = match ingress
         .auth
         .authorize(&route, &parts, connection.peer.ip())
         .await
@@ -104,8 +104,9 @@ async fn serve(
         Verdict::Deny(code) => return respond::failure(code, asker),
     };
     record.session(permit.session().map(|session| session.id));
-    let Some(binding) = ingress.registry.pick(route.endpoint.id) else {
-        return respond::failure(Code::EndpointOffline, asker);
+    let opened = match forward::open(&mut permit, &ingress.registry).await {
+        Ok(opened) => opened,
+        Err(code) => return respond::failure(code, asker),
     };
     let identity = ingress.auth.identity_headers(&permit);
     let passed = Passed {
@@ -115,7 +116,7 @@ async fn serve(
         identity,
         body_idle: ingress.limits.body_idle,
     };
-    match forward::forward(permit, &binding, connection, passed).await {
+    match forward::forward(permit, opened, connection, passed).await {
         Ok(response) => response,
         Err(code) => respond::failure(code, asker),
     }

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use crate::cert::CertError;
 use crate::config::ConfigError;
@@ -15,8 +14,8 @@ use crate::telemetry::TelemetryError;
 pub(crate) enum StartError {
     #[error(transparent)]
     Config(#[from] ConfigError),
-    #[error("the store cannot be opened")]
-    Store(#[source] StoreError),
+    #[error(transparent)]
+    Store(StoreError),
     #[error("cannot listen on {address}")]
     Listen {
         address: SocketAddr,
@@ -25,8 +24,6 @@ pub(crate) enum StartError {
     },
     #[error("a certificate cannot be used")]
     Cert(#[from] CertError),
-    #[error("{} does not cover {name}", file.display())]
-    NotCovered { file: PathBuf, name: String },
     #[error("the client for identity providers cannot be built")]
     Idp(#[from] IdpError),
     #[error("the operator's socket cannot be opened")]
@@ -46,7 +43,6 @@ impl StartError {
             Self::Store(_)
             | Self::Listen { .. }
             | Self::Cert(_)
-            | Self::NotCovered { .. }
             | Self::Idp(_)
             | Self::Socket(_)
             | Self::Io(_) => 1,
@@ -54,21 +50,27 @@ impl StartError {
     }
 
     /// The sentence that says what to do.
-    pub(crate) fn next_step(&self) -> &'static str {
-        match self {
-            Self::Config(_) => "mend the configuration and check it with: edge config check",
-            Self::Store(_) => {
-                "stop the other edge on this data folder, or check that the folder is writable and that the cluster key is the one the store was made with"
+    pub(crate) fn next_step(&self) -> String {
+        let step = match self {
+            Self::Config(error) => return error.next_step(),
+            Self::Store(StoreError::Unreadable { .. }) => {
+                "start it with the cluster key that the store was made with, or on another folder with --data-dir"
+            }
+            Self::Store(StoreError::NewerSchema { .. }) => {
+                "start it with that newer edge, or on another folder with --data-dir"
+            }
+            Self::Store(StoreError::Full(_)) => "free space on its disk",
+            Self::Store(StoreError::Unavailable(_) | StoreError::RevokedMeanwhile) => {
+                "stop the other edge, if there is one, or see to it that this user may write there"
             }
             Self::Listen { .. } => {
                 "choose another address with --listen, or stop what uses it (ports below 1024 need the right to bind them)"
             }
-            Self::Cert(_) | Self::NotCovered { .. } => {
-                "the certificate must cover auth., api., dashboard. and the endpoints' names: a wildcard for the domain does"
-            }
+            Self::Cert(_) => "make the data folder writable, or remove the file that is named",
             Self::Socket(_) => "stop the other edge on this data folder",
             Self::Log(_) => "write it as in: --log info,edge=debug",
             Self::Idp(_) | Self::Io(_) => "see the cause above",
-        }
+        };
+        step.to_owned()
     }
 }

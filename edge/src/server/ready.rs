@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::config::data_dir_flag;
 use crate::model::site::{ReservedHost, Site};
 
 /// Where everything is.
@@ -68,18 +69,18 @@ pub(super) fn announce(ready: &Ready, json: bool) {
             ca_file.display()
         );
     }
-    let at = format!("--data-dir {}", ready.data_dir.display());
+    let at = data_dir_flag(&ready.data_dir);
     println!();
     println!("Next, in another terminal:");
-    println!("  1. edge provider add google --client-id … --client-secret-file … {at}");
+    println!("  1. edge provider add google --client-id … --client-secret-file …{at}");
     println!(
         "     (redirect URI to register there: {}/callback/google)",
         ready.auth_url
     );
-    println!("  2. edge authtoken create {at}");
+    println!("  2. edge authtoken create{at}");
     println!(
         "     then, where your app runs: agent config add-authtoken …; agent 8080 --oauth=google"
     );
-    println!("  3. edge operator link {at}");
+    println!("  3. edge operator link{at}");
     println!("     (a one-time sign-in link to {})", ready.dashboard_url);
 }

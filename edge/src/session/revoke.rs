@@ -24,7 +24,8 @@ impl Revocations {
     }
 
     /// Ends what `scope` names. `None` when there is no such thing. For a user with `delete_user`,
-    /// the person's record goes too. Repeating an order gives the first receipt.
+    /// the person's record goes too. Repeating an order gives the first receipt, and waits as the
+    /// first one did.
     ///
     /// When this returns, every edge that the receipt counts as acknowledged refuses the sessions and
     /// has cut what they had open. Cancelling the wait does not undo the revocation.
@@ -54,11 +55,6 @@ impl Revocations {
         else {
             return Ok(None);
         };
-        // A repeated order may overtake the first one's cut: it waits for the same acknowledgements.
-        let is_complete = receipt.edges_total > 0 && receipt.edges_missing.is_empty();
-        if repeated && is_complete {
-            return Ok(Some(receipt));
-        }
         let reached = self
             .store
             .await_acknowledged(
@@ -68,6 +64,16 @@ impl Revocations {
                 ACKNOWLEDGED_WITHIN,
             )
             .await?;
+        if repeated {
+            // Whoever asked first may have completed the receipt by now. If not, or if the edge stopped
+            // in between, this is who does.
+            if let Some(newest) = self.store.receipt(receipt.id).await? {
+                receipt = newest;
+            }
+            if receipt.edges_total > 0 && receipt.edges_missing.is_empty() {
+                return Ok(Some(receipt));
+            }
+        }
         receipt.edges_total = reached.edges_total;
         receipt.edges_acknowledged = reached
             .edges_total
@@ -75,7 +81,15 @@ impl Revocations {
         receipt.edges_missing = reached.missing;
         receipt.connections_cut = reached.connections_cut;
         receipt.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.store.complete_receipt(receipt.clone()).await?;
+        // The revocation stands, whatever becomes of its receipt's figures: an error would say that
+        // nothing was revoked.
+        if let Err(error) = self.store.complete_receipt(receipt.clone()).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                receipt.id = %receipt.id,
+                "receipt not completed"
+            );
+        }
         Ok(Some(receipt))
     }
 }

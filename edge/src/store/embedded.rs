@@ -354,7 +354,15 @@ impl Embedded {
     }
 
     pub(crate) async fn sweep(&self, now: Timestamp) -> Result<u64, StoreError> {
-        self.engine.write(move |tx| sweep::sweep(tx, now)).await
+        // Rounds, so that a revocation never waits for more than one of them.
+        let mut rows = 0;
+        for _ in 0..sweep::ROUNDS_MAX {
+            match self.engine.write(move |tx| sweep::sweep(tx, now)).await? {
+                0 => break,
+                more => rows += more,
+            }
+        }
+        Ok(rows)
     }
 
     pub(crate) async fn backup(&self, to: PathBuf) -> Result<(), StoreError> {

@@ -82,6 +82,23 @@ impl Link {
         }
     }
 
+    /// Resolves when nothing whatever has come within [`SILENT`], for somebody who has just sent
+    /// something and waits: a live agent's transport acknowledges at once, whatever its app does. Once
+    /// it has, there is nothing more to acknowledge: a longer silence says nothing, and this waits on.
+    pub(crate) async fn fell_silent(&self) {
+        let seen = self.received();
+        tokio::time::sleep(SILENT).await;
+        if self.received() != seen {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn received(&self) -> u64 {
+        match self {
+            Self::Quic(link) => link.received(),
+        }
+    }
+
     /// The agent's address as seen here.
     pub(crate) fn peer(&self) -> SocketAddr {
         match self {
@@ -169,3 +186,7 @@ impl AsyncWrite for LinkStream {
         }
     }
 }
+
+/// An agent that was killed says no goodbye; its link would time out much later. Longer than what a
+/// path loses in a bad moment.
+const SILENT: Duration = Duration::from_secs(3);

@@ -111,14 +111,7 @@ impl Registry {
     pub(crate) fn unbind(&self, endpoint: EndpointId, tunnel: TunnelId) {
         let mut bindings = self.bindings.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(serving) = bindings.get_mut(&endpoint) {
-            serving.retain(|binding| {
-                let is_it = binding.tunnel.id == tunnel;
-                if is_it {
-                    // Whoever listens for it need not wait any longer.
-                    binding.superseded.cancel();
-                }
-                !is_it
-            });
+            serving.retain(|binding| binding.tunnel.id != tunnel);
             if serving.is_empty() {
                 bindings.remove(&endpoint);
             }

@@ -30,6 +30,8 @@ pub(crate) struct AgentStream {
 pub(crate) struct NotOpened {
     pub(crate) code: Code,
     pub(crate) message: String,
+    /// It is the link that ended, not this stream alone: another tunnel may do better.
+    pub(crate) is_link_lost: bool,
 }
 
 impl AgentStream {
@@ -49,14 +51,26 @@ impl AgentStream {
     }
 
     async fn open_unbounded(link: &Link, head: &StreamHead) -> Result<Self, NotOpened> {
-        let gone = |_| NotOpened::new(Code::AgentGone, "the link ended");
-        let mut stream = link.open().await.map_err(|error| {
+        // While the agent allows no more streams nothing is sent, and its silence says nothing.
+        let stream = link.open().await.map_err(|error| {
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
                 "stream not opened"
             );
-            NotOpened::new(Code::AgentGone, "the link ended")
+            NotOpened::link_lost()
         })?;
+        tokio::select! {
+            acked = Self::acked(stream, head) => acked,
+            () = link.fell_silent() => {
+                let code = Code::ControlTimeout;
+                link.close(u32::from(code.number()), code.meaning());
+                Err(NotOpened::link_lost())
+            }
+        }
+    }
+
+    async fn acked(mut stream: LinkStream, head: &StreamHead) -> Result<Self, NotOpened> {
+        let gone = |_| NotOpened::new(Code::AgentGone, "the agent broke off the stream");
         stream.write_all(&head.encode()).await.map_err(gone)?;
         let mut buffer = BytesMut::with_capacity(ACK_BUFFER);
         loop {
@@ -67,7 +81,13 @@ impl AgentStream {
                         early: buffer,
                     });
                 }
-                Ok(Some(Ack::Refuse { code, message })) => return Err(NotOpened { code, message }),
+                Ok(Some(Ack::Refuse { code, message })) => {
+                    return Err(NotOpened {
+                        code,
+                        message,
+                        is_link_lost: false,
+                    });
+                }
                 Ok(None) => {}
                 Err(_) => {
                     return Err(NotOpened::new(
@@ -128,6 +148,14 @@ impl NotOpened {
         Self {
             code,
             message: message.to_owned(),
+            is_link_lost: false,
+        }
+    }
+
+    fn link_lost() -> Self {
+        Self {
+            is_link_lost: true,
+            ..Self::new(Code::AgentGone, "the link ended")
         }
     }
 }

@@ -430,7 +430,7 @@ impl Bench {
                 .header("access-control-request-method", "DELETE");
             self.send(ask, version)
                 .await
-                .assert_refused(401, "SP_2018", method);
+                .assert_refused(401, "SP_2001", method);
             self.send(self.ask("app", "/x").method(method), version)
                 .await
                 .assert_refused(401, "SP_2001", method);

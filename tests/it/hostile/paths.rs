@@ -190,7 +190,7 @@ async fn b05_host_variants(bench: &Bench) {
         }
     }
     for version in Version::BOTH {
-        for unknown in ["nobody", "app.app", "xapp"] {
+        for unknown in ["nobody", "xapp", "app-x"] {
             let host = format!("{unknown}.{}", net.domain);
             Ask::get(net, &host, "/")
                 .send(net, version)

@@ -42,12 +42,7 @@ pub(super) async fn ask(
                 "nobody is signed in here, or too long ago",
             ),
         ),
-        None => {
-            let hint = fields
-                .value("login_hint")
-                .or_else(|| known.map(|login| login.person.username));
-            page::form(&query, hint, None)
-        }
+        None => page::form(&query, None),
     }
 }
 
@@ -69,11 +64,8 @@ pub(super) async fn answer(
     let form = Fields::parse(&body).unwrap_or_default();
     let username = form.value("username").unwrap_or_default();
     let Some(person) = people::find(username) else {
-        return page::form(
-            &query,
-            Some(username),
-            Some("There is nobody of this name."),
-        );
+        let why = format!("There is nobody called \u{201c}{username}\u{201d} here.");
+        return page::form(&query, Some(&why));
     };
     let Ok(cookie) = keys::random_text() else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();

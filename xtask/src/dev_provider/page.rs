@@ -12,8 +12,9 @@ use crate::dev_provider::people::PEOPLE;
 use crate::dev_provider::{Provider, now};
 use crate::html::escape;
 
-/// The login form; posts to where it was asked for.
-pub(super) fn form(query: &str, username: Option<&str>, error: Option<&str>) -> Response {
+/// The login form; posts to where it was asked for. The field is always empty: whoever types into it,
+/// person or program, types a whole name.
+pub(super) fn form(query: &str, error: Option<&str>) -> Response {
     let mut people = String::new();
     for person in &PEOPLE {
         let verified = if person.email_verified {
@@ -36,12 +37,11 @@ pub(super) fn form(query: &str, username: Option<&str>, error: Option<&str>) -> 
          <p>This provider is for development: nobody here has a password.</p>{alert}\
          <form id=\"sign-in\" method=\"post\" action=\"/authorize?{}\">\
          <label for=\"username\">Username</label>\
-         <input id=\"username\" name=\"username\" value=\"{}\" autocomplete=\"off\" autocapitalize=\"none\" \
+         <input id=\"username\" name=\"username\" autocomplete=\"off\" autocapitalize=\"none\" \
          required autofocus>\
          <button id=\"submit\" type=\"submit\">Sign in</button></form>\
          <p>It knows:</p><ul>{people}</ul>",
         escape(query),
-        escape(username.unwrap_or_default()),
     );
     let status = if error.is_some() {
         StatusCode::UNAUTHORIZED

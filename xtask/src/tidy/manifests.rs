@@ -1,7 +1,7 @@
 //! What crates may depend on: `proto` on almost nothing, `agent` and `edge` not on each other, and nobody
-//! on a second provider of cryptography.
+//! on a second provider of cryptography. What is listed is used.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
@@ -13,13 +13,22 @@ use crate::tidy::Finding;
 use crate::tidy::source::Source;
 use crate::workspace;
 
-/// Checks manifests, `proto`'s root and the whole tree of dependencies.
-pub(super) fn in_workspace(root: &Path) -> anyhow::Result<Vec<Finding>> {
+/// Checks manifests, `proto`'s root and the whole tree of dependencies. `words` are those in the code of
+/// each member.
+pub(super) fn in_workspace(
+    root: &Path,
+    words: &BTreeMap<String, BTreeSet<String>>,
+) -> anyhow::Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    for member in ["agent", "edge", "proto"] {
+    let mut members = Vec::new();
+    for (member, words) in words {
         let file = Path::new(member).join("Cargo.toml");
-        findings.extend(in_manifest(member, &file, &read(root, &file)?)?);
+        let text = read(root, &file)?;
+        findings.extend(in_manifest(member, &file, &text)?);
+        findings.extend(unused(&file, &text, words)?);
+        members.push(parse(&file, &text)?);
     }
+    findings.extend(unclaimed(&read(root, Path::new("Cargo.toml"))?, &members)?);
     let file = Path::new("proto/src/lib.rs");
     findings.extend(in_proto_root(file, &Source::read(&read(root, file)?)));
     findings.extend(in_dependency_tree(&dependency_tree(root)?));
@@ -32,9 +41,7 @@ fn read(root: &Path, file: &Path) -> anyhow::Result<String> {
 
 /// Checks one member's manifest.
 pub(super) fn in_manifest(member: &str, file: &Path, text: &str) -> anyhow::Result<Vec<Finding>> {
-    let manifest: Table = text
-        .parse()
-        .with_context(|| format!("cannot read {}", file.display()))?;
+    let manifest = parse(file, text)?;
     let shipped = dependencies(&manifest, &["dependencies", "build-dependencies"]);
     let mut findings = Vec::new();
     if member == "proto" {
@@ -54,10 +61,7 @@ pub(super) fn in_manifest(member: &str, file: &Path, text: &str) -> anyhow::Resu
         "edge" => "agent",
         _ => return Ok(findings),
     };
-    let all = dependencies(
-        &manifest,
-        &["dependencies", "build-dependencies", "dev-dependencies"],
-    );
+    let all = dependencies(&manifest, &ALL_KINDS);
     for name in all
         .iter()
         .filter(|name| [other, "xtask", "tests"].contains(&name.as_str()))
@@ -71,8 +75,73 @@ pub(super) fn in_manifest(member: &str, file: &Path, text: &str) -> anyhow::Resu
     Ok(findings)
 }
 
+/// Dependencies that no file of their crate names, and shared ones that no crate takes. Feature switches
+/// aside, a crate that is used is named.
+pub(super) fn unused(
+    file: &Path,
+    text: &str,
+    words: &BTreeSet<String>,
+) -> anyhow::Result<Vec<Finding>> {
+    let manifest = parse(file, text)?;
+    let unused = keys(&manifest, &ALL_KINDS)
+        .into_iter()
+        .filter(|name| !words.contains(&name.replace('-', "_")))
+        .map(|name| Finding::new(file, 0, format!("nothing here names the dependency {name}")));
+    Ok(unused.collect())
+}
+
+/// Shared dependencies that no member takes.
+pub(super) fn unclaimed(text: &str, members: &[Table]) -> anyhow::Result<Vec<Finding>> {
+    let file = Path::new("Cargo.toml");
+    let manifest = parse(file, text)?;
+    let shared = manifest
+        .get("workspace")
+        .and_then(|workspace| workspace.get("dependencies")?.as_table())
+        .into_iter()
+        .flat_map(Table::keys);
+    let unclaimed = shared
+        .filter(|name| {
+            !members
+                .iter()
+                .any(|member| keys(member, &ALL_KINDS).contains(*name))
+        })
+        .map(|name| {
+            Finding::new(
+                file,
+                0,
+                format!("no crate takes the shared dependency {name}"),
+            )
+        });
+    Ok(unclaimed.collect())
+}
+
+pub(super) fn parse(file: &Path, text: &str) -> anyhow::Result<Table> {
+    text.parse()
+        .with_context(|| format!("cannot read {}", file.display()))
+}
+
+/// The names that dependencies have in code, those for single targets included.
+fn keys(manifest: &Table, kinds: &[&str]) -> BTreeSet<String> {
+    entries(manifest, kinds)
+        .map(|(name, _)| name.clone())
+        .collect()
+}
+
 /// The names of packages in these tables, those for single targets included.
 fn dependencies(manifest: &Table, kinds: &[&str]) -> BTreeSet<String> {
+    entries(manifest, kinds)
+        .map(|(name, value)| {
+            let renamed = value.get("package").and_then(toml::Value::as_str);
+            renamed.map_or_else(|| name.clone(), str::to_owned)
+        })
+        .collect()
+}
+
+/// The entries of these tables, those for single targets included.
+fn entries<'a>(
+    manifest: &'a Table,
+    kinds: &'a [&'a str],
+) -> impl Iterator<Item = (&'a String, &'a toml::Value)> {
     let targets = manifest
         .get("target")
         .and_then(toml::Value::as_table)
@@ -83,11 +152,6 @@ fn dependencies(manifest: &Table, kinds: &[&str]) -> BTreeSet<String> {
         .chain(targets)
         .flat_map(|table| kinds.iter().filter_map(|kind| table.get(*kind)?.as_table()))
         .flatten()
-        .map(|(name, value)| {
-            let renamed = value.get("package").and_then(toml::Value::as_str);
-            renamed.map_or_else(|| name.clone(), str::to_owned)
-        })
-        .collect()
 }
 
 /// `#![no_std]`, and `std` for tests only.
@@ -168,4 +232,5 @@ pub(super) fn in_dependency_tree(tree: &str) -> Vec<Finding> {
 
 /// `base64` carries secrets in text forms; all of them without std.
 const PROTO_MAY: [&str; 5] = ["base64", "bytes", "serde", "serde_json", "thiserror"];
+const ALL_KINDS: [&str; 3] = ["dependencies", "build-dependencies", "dev-dependencies"];
 const BANNED: [&str; 5] = ["bindgen", "native-tls", "openssl", "openssl-sys", "ring"];

@@ -54,6 +54,14 @@ impl Source {
         }
     }
 
+    /// All words.
+    pub(super) fn words(&self) -> impl Iterator<Item = String> {
+        self.tokens.iter().filter_map(|token| match &token.kind {
+            Kind::Word(word) => Some(word.clone()),
+            Kind::Mark(_) | Kind::Literal | Kind::Lifetime => None,
+        })
+    }
+
     /// Whether a mark is at a place.
     pub(super) fn is_mark(&self, at: usize, mark: char) -> bool {
         self.tokens

@@ -29,14 +29,7 @@ fn compare(text: &str, found: impl IntoIterator<Item = Finding>, wanted: &[&str]
 }
 
 fn words_of(text: &str) -> Vec<String> {
-    Source::read(text)
-        .tokens
-        .into_iter()
-        .filter_map(|token| match token.kind {
-            Kind::Word(word) => Some(word),
-            Kind::Mark(_) | Kind::Literal | Kind::Lifetime => None,
-        })
-        .collect()
+    Source::read(text).words().collect()
 }
 
 #[test]
@@ -450,6 +443,37 @@ fn manifests_keep_the_crates_apart() {
         "proto",
         "[dependencies]\nserde = \"1\"\ntokio = \"1\"",
         &["proto depends on tokio"],
+    );
+}
+
+#[test]
+fn what_is_listed_is_used() {
+    let words = ["tokio", "tokio_util"].map(str::to_owned).into();
+    let check = |text: &str, wanted: &[&str]| {
+        let found = manifests::unused(Path::new("edge/Cargo.toml"), text, &words).unwrap();
+        compare(text, found, wanted);
+    };
+    check(
+        "[dependencies]\ntokio.workspace = true\ntokio-util = \"1\"",
+        &[],
+    );
+    check(
+        "[dependencies]\nbytes = \"1\"",
+        &["names the dependency bytes"],
+    );
+    check(
+        "[dev-dependencies]\ntempfile = \"3\"",
+        &["names the dependency tempfile"],
+    );
+
+    let members =
+        [manifests::parse(Path::new("x"), "[dependencies]\nbytes.workspace = true").unwrap()];
+    let shared = "[workspace.dependencies]\nbytes = \"1\"\ntoml = \"1\"";
+    let found = manifests::unclaimed(shared, &members).unwrap();
+    compare(
+        shared,
+        found,
+        &["no crate takes the shared dependency toml"],
     );
 }
 

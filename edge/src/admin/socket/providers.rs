@@ -85,7 +85,11 @@ pub(super) async fn add(
     };
     let found = (admin.parts.verify_provider)(trial)
         .await
-        .map_err(|sentence| AdminError::because(Code::ApiParameterInvalid, sentence))?;
+        .map_err(|sentence| {
+            AdminError::because(Code::ApiParameterInvalid, sentence).next(
+                "Check name and issuer, and that this edge can reach the provider; then add it again.",
+            )
+        })?;
     let record = ProviderRecord {
         name: wanted.name,
         kind: found.kind,

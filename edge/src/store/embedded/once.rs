@@ -5,7 +5,7 @@
 //! disk rolls back what was not synced.
 
 use jiff::Timestamp;
-use redb::{ReadableTable as _, TableHandle as _};
+use redb::{ReadableTable as _, ReadableTableMetadata as _, TableHandle as _};
 
 use super::super::{OnceKind, StoreError};
 use super::expiry::Expiring;
@@ -20,6 +20,9 @@ pub(super) fn put(
     until: Timestamp,
 ) -> Result<((), Commit), Fail> {
     let kind = number(kind);
+    if tx.table(ONCE)?.len()? >= HELD_MAX {
+        return Err(StoreError::Full(None).into());
+    }
     let sealed = tx.keys.sealer.seal(ONCE.name(), &place(kind, key), value);
     let until = micros(until);
     let before = tx
@@ -74,6 +77,9 @@ pub(super) fn see(
     if before.is_some_and(|before| before > micros(now)) {
         return Ok((false, Commit::Not));
     }
+    if rows.len()? >= HELD_MAX {
+        return Err(StoreError::Full(None).into());
+    }
     rows.insert(key, micros(until))?;
     drop(rows);
     if let Some(before) = before {
@@ -94,3 +100,6 @@ const fn number(kind: OnceKind) -> u8 {
 fn place(kind: u8, key: &[u8; 32]) -> Vec<u8> {
     [&[kind], &key[..]].concat()
 }
+
+/// Values under way and things seen, each: a flood of logins that nobody finishes fills no disk.
+const HELD_MAX: u64 = 1_000_000;

@@ -220,8 +220,7 @@ fn signed_in(tx: &Writing<'_>, user: &User) -> Result<Revision, Fail> {
 fn count(tx: &Writing<'_>, marked: &Marked<'_>, now: Timestamp) -> Result<u64, Fail> {
     let (sessions, marks) = (tx.table(SESSIONS)?, tx.table(MARKS)?);
     let is_live = |facts: &Facts| {
-        let newest = marks::newest_in(&marks, Some(facts.user), facts.endpoint, &facts.provider)?;
-        let is_dead = newest.is_some_and(|mark| mark.revision >= facts.revision);
+        let is_dead = facts.dead_by(&marks)?.is_some();
         Ok::<_, Fail>(facts.end > micros(now) && facts.is_of(marked) && !is_dead)
     };
     let mut live = 0;

@@ -7,11 +7,11 @@ use redb::{ReadableTable as _, TableHandle as _};
 use super::super::{Loaded, NewSession, Page, SessionFilter, Shard, StoreError};
 use super::expiry::Expiring;
 use super::fail::Fail;
-use super::marks::{self, Marked, Tombstone};
+use super::marks::{self, Mark, Marked, Rows, Tombstone};
 use super::people::{self, limit, person_key};
 use super::table::{
-    Commit, SESSION_ACTIVE, SESSIONS, SESSIONS_BY_ENDPOINT, SESSIONS_BY_USER, USERS, View, Writing,
-    micros, time,
+    Commit, MARKS, SESSION_ACTIVE, SESSIONS, SESSIONS_BY_ENDPOINT, SESSIONS_BY_USER, USERS, View,
+    Writing, micros, time,
 };
 use crate::clock::Clock;
 use crate::model::change::{Change, Revision, Scope};
@@ -52,6 +52,12 @@ impl Facts {
         }
     }
 
+    /// The mark that ended a session of these facts, if one did.
+    pub(super) fn dead_by(&self, marks: &impl Rows) -> Result<Option<Mark>, Fail> {
+        let newest = marks::newest_in(marks, Some(self.user), self.endpoint, &self.provider)?;
+        Ok(newest.filter(|mark| mark.revision >= self.revision))
+    }
+
     pub(super) fn is_of(&self, marked: &Marked<'_>) -> bool {
         match marked {
             Marked::All => true,
@@ -63,9 +69,8 @@ impl Facts {
 }
 
 /// The mark that ended a session of these facts, if one did.
-pub(super) fn dead(view: &impl View, facts: &Facts) -> Result<Option<marks::Mark>, Fail> {
-    let newest = marks::newest_over(view, Some(facts.user), facts.endpoint, &facts.provider)?;
-    Ok(newest.filter(|mark| mark.revision >= facts.revision))
+pub(super) fn dead(view: &impl View, facts: &Facts) -> Result<Option<Mark>, Fail> {
+    facts.dead_by(&view.table(MARKS)?)
 }
 
 /// The record, whatever may have ended it.
@@ -129,12 +134,23 @@ pub(super) fn list(
 ) -> Result<Vec<SessionSeen>, Fail> {
     let before = page.before.map_or([0xff; 20], SessionId::to_bytes);
     let mut found = Vec::new();
+    let (sessions, marks) = (view.table(SESSIONS)?, view.table(MARKS)?);
+    // Records are opened for what is shown only: after a mark many rows may wait for their deletion.
     let mut consider = |id: &[u8; 20]| {
-        let id = SessionId::from_bytes(*id);
-        if let Some(seen) = seen(view, id, now)?
-            && filter.endpoint.is_none_or(|at| at == seen.session.endpoint)
-        {
-            found.push(seen);
+        if let Some(row) = sessions.get(id)? {
+            let row = row.value();
+            let facts = Facts::of(row);
+            if facts.end > micros(now)
+                && filter.endpoint.is_none_or(|at| at == facts.endpoint)
+                && facts.dead_by(&marks)?.is_none()
+            {
+                let session: Session = view.keys().open(SESSIONS.name(), id, row.5)?;
+                let last_active = last_active(view, &session)?;
+                found.push(SessionSeen {
+                    session,
+                    last_active,
+                });
+            }
         }
         Ok::<_, Fail>(found.len() < limit(&page))
     };
@@ -151,8 +167,7 @@ pub(super) fn list(
             }
         }
     } else {
-        let rows = view.table(SESSIONS)?;
-        for row in rows.range::<&[u8; 20]>(..&before)?.rev() {
+        for row in sessions.range::<&[u8; 20]>(..&before)?.rev() {
             if !consider(row?.0.value())? {
                 break;
             }

@@ -59,5 +59,7 @@ fn delete(tx: &Writing<'_>, ended: &Expiring, now: Timestamp) -> Result<bool, Fa
 
 /// Rows of each kind per round: a few milliseconds of the one writer.
 pub(super) const ROUND: usize = 500;
+/// Rounds per call.
+pub(super) const ROUNDS_MAX: usize = 40;
 /// An edge that has not been heard of for so long is not listed any more.
 const GONE_AFTER: SignedDuration = SignedDuration::from_hours(1);

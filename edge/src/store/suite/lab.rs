@@ -22,6 +22,7 @@ pub(in super::super) struct Lab {
     folder: TempDir,
     store: Option<Store>,
     made: u64,
+    is_unsynced: bool,
     /// When the lab began: times of a test are counted from here.
     began: Timestamp,
 }
@@ -50,6 +51,7 @@ impl Lab {
             folder: tempfile::tempdir().unwrap(),
             store: None,
             made: 0,
+            is_unsynced: false,
             began: Timestamp::from_second(1_800_000_000).unwrap(),
         };
         lab.reopen().await;
@@ -57,9 +59,9 @@ impl Lab {
     }
 
     pub(in super::super) async fn embedded_unsynced() -> Self {
-        let lab = Self::embedded().await;
-        let Store::Embedded(engine) = lab.store();
-        engine.skip_syncs();
+        let mut lab = Self::embedded().await;
+        lab.is_unsynced = true;
+        lab.reopen().await;
         lab
     }
 
@@ -80,7 +82,11 @@ impl Lab {
         drop(self.store.take());
         let edge = secret::new_id(0);
         let opened = Embedded::open(&self.file(), Self::sealer(), edge).await;
-        self.store = Some(Store::Embedded(opened.unwrap()));
+        let engine = opened.unwrap();
+        if self.is_unsynced {
+            engine.skip_syncs();
+        }
+        self.store = Some(Store::Embedded(engine));
     }
 
     /// Closes the store for good.

@@ -213,8 +213,6 @@ impl World {
             }
             Step::Restart => {
                 self.lab.reopen().await;
-                let crate::store::Store::Embedded(engine) = self.lab.store();
-                engine.skip_syncs();
             }
             Step::Create(_) => {}
         }

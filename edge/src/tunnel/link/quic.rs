@@ -160,6 +160,11 @@ impl QuicLink {
         self.connection.closed().await;
     }
 
+    /// Datagrams that came, acknowledgements among them.
+    pub(super) fn received(&self) -> u64 {
+        self.connection.stats().udp_rx.datagrams
+    }
+
     pub(super) fn peer(&self) -> SocketAddr {
         self.connection.remote_address()
     }

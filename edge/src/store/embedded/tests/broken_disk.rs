@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use super::{Disk, disk};
+use super::super::sessions;
+use super::{Disk, disk, engine};
 use crate::clock::Clock;
 use crate::model::change::{Revision, Scope};
 use crate::model::session::{CutReason, Session};
@@ -177,13 +178,14 @@ async fn rolling_back_brings_nothing_back() {
         .put_once(OnceKind::Login, [1; 32], vec![1], until);
     put.await.unwrap();
     lab.revoke(Scope::Session(gone.id)).await;
-    let take = lab.store().take_once(OnceKind::Login, [1; 32], now);
-    assert_eq!(take.await.unwrap(), Some(vec![1]));
     assert!(lab.store().seen_once([2; 32], now, until).await.unwrap());
     lab.store()
         .touch(vec![(kept.id, lab.at(50))])
         .await
         .unwrap();
+    // The last change before the fault: no other takes it along to the disk.
+    let take = lab.store().take_once(OnceKind::Login, [1; 32], now);
+    assert_eq!(take.await.unwrap(), Some(vec![1]));
 
     disk(&lab).faults.fail_syncs(EIO);
     assert!(lab.try_revoke(Scope::Session(kept.id)).await.is_err());
@@ -242,6 +244,25 @@ async fn a_queue_drains_during_a_fault() {
     assert!(began.elapsed() < Duration::from_secs(10));
     assert!(lab.is_live(kept.id).await);
     heals(&mut lab, Scope::Session(kept.id)).await;
+}
+
+/// A change that panics fails alone: the writer lives, and nothing of the change stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_ends_one_change() {
+    let mut lab = Lab::embedded().await;
+    let kept = lab.login(Login::of(1, 1)).await;
+    let panicked = engine(&lab)
+        .engine
+        .write::<(), _>(move |tx| {
+            sessions::remove(tx, kept.id, &sessions::facts(tx, kept.id)?.unwrap())?;
+            panic!("as a test");
+        })
+        .await;
+    assert!(matches!(panicked, Err(StoreError::Unavailable(_))));
+    assert!(lab.is_live(kept.id).await);
+    lab.revoke(Scope::Session(kept.id)).await;
+    lab.reopen().await;
+    assert!(!lab.is_live(kept.id).await);
 }
 
 /// Growing the file fails: the file stays usable as it is.
