@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use tests::clock;
 use tests::http::{Ask, Fault, Version, assert_keys};
+use tests::http1;
 use tests::traffic::{self, Answer, End, Kind, Session, Stream};
 use tests::upstream::Ended;
 use tests::wait;
@@ -236,6 +237,45 @@ async fn stalled_readers_are_cut() {
         let wrong = traffic::judge(stream, answer, 0, &world.upstream).await;
         assert!(wrong.is_empty(), "{wrong:#?}");
     }
+}
+
+/// An HTTP/1.1 client that reads nothing at all has its connection reset by the time that the DELETE
+/// answers: the cut waits for no reader, and what the edge still held is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reset_waits_for_no_reader() {
+    let world = World::with_login().await;
+    let agent = world.login_agent("app").await;
+    let ada = world.signed_in("ada", &agent.url).await;
+    let ask = Ask::get(&world.net, "app", "/slow?size=16384").cookie(&ada.cookie(&agent.url));
+    let mut connection = http1::Connection::open(&world.net, &world.net.host("app"))
+        .await
+        .unwrap();
+    world.upstream.clear();
+    connection.send(&ask).await.unwrap();
+    let seen = wait::until("the download", || {
+        let seen = world.upstream.seen().pop();
+        async move { seen }
+    })
+    .await;
+    let mut last = 0;
+    wait::until("the download is stalled", || {
+        let now = seen.sent();
+        let is_still = now == last && now > 0;
+        last = now;
+        async move { is_still.then_some(()) }
+    })
+    .await;
+    assert!(connection.take_error().unwrap().is_none());
+    let session = world.api.newest_session_of("ada@example.test").await;
+    let id = session["id"].as_str().unwrap();
+    let receipt = world.api.revoke(&format!("/app/sessions/{id}")).await;
+    assert_eq!(receipt["connections_cut"], 1, "{receipt}");
+    let error = wait::until("the reset", || {
+        let error = connection.take_error().unwrap();
+        async move { error }
+    })
+    .await;
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }
 
 /// An upload that the app does not read, and that therefore waits everywhere, is cut all the same on both

@@ -64,6 +64,15 @@ impl Connection {
         })
     }
 
+    /// The system's error on the socket, without reading a byte: what a peer that does not read learns of
+    /// a reset. Taken once.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        match &self.io {
+            Io::Tls(io) => io.get_ref().0.take_error(),
+            Io::Plain(io) => io.take_error(),
+        }
+    }
+
     /// The bytes of a request, as [`Connection::send`] sends them.
     pub fn text(ask: &Ask) -> Vec<u8> {
         let mut text = format!(
