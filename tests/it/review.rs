@@ -499,7 +499,7 @@ async fn a_full_tunnel_stays() {
     }
     // As many as a tunnel carries are there; the others wait and are refused.
     wait::until("a full tunnel", || async {
-        (world.upstream.count() >= 1024).then_some(())
+        (world.upstream.count() >= 1000).then_some(())
     })
     .await;
     let quick = Ask::get(&world.net, "app", "/")

@@ -199,3 +199,53 @@ async fn sweeps_what_nobody_holds() {
     assert_eq!(watcher.has_ended(), None);
     assert!(world.live.open(dropped.id).await.is_ok(), "read again");
 }
+
+/// Activity that the store did not take stays here until it does: swept and read again, a session that
+/// was used all along would look idle, and trouble in the store would log somebody out.
+#[tokio::test]
+async fn activity_waits_for_the_store() {
+    let world = World::new().await;
+    let session = world.sign_in().await;
+    let (watcher, _) = world.live.open(session.id).await.unwrap();
+    let at = Clock.now() + jiff::SignedDuration::from_mins(5);
+    watcher.touch(at);
+    drop(watcher);
+    let Store::Embedded(engine) = &*world.store;
+    engine.fail_writes(28);
+    let refused = world.store.heartbeat(secret::new_id(Clock.unix_ms())).await;
+    assert!(refused.is_err());
+    crate::session::activity::flush(&world.live, &world.store).await;
+    let later = at + jiff::SignedDuration::from_hours(1);
+    assert_eq!(world.live.sweep(later), 1, "what is not written is kept");
+    engine.fail_writes(0);
+    crate::session::activity::flush(&world.live, &world.store).await;
+    assert!(world.live.unwritten_activity().is_empty());
+    assert_eq!(world.live.sweep(later), 0);
+    let (watcher, _) = world.live.open(session.id).await.unwrap();
+    assert_eq!(watcher.last_active().as_second(), at.as_second());
+}
+
+/// An exchange that is over as far as can be seen is cut with the rest, and not counted.
+#[tokio::test]
+async fn what_is_delivered_does_not_count() {
+    let mut world = World::new().await;
+    let session = world.sign_in().await;
+    let (open, _) = world.live.open(session.id).await.unwrap();
+    let (mut over, _) = world.live.open(session.id).await.unwrap();
+    over.note_delivered();
+    over.note_delivered();
+    world.follow().await;
+    world.revoke(Scope::Session(session.id)).await;
+    let reached = world.follow().await;
+    assert_eq!(reached[0].connections, 1);
+    assert_eq!(over.ended().await, CutReason::Revoked);
+    drop(open);
+    let all_cut = reached[0].all_cut();
+    assert!(
+        tokio::time::timeout(Duration::from_millis(20), all_cut)
+            .await
+            .is_err()
+    );
+    drop(over);
+    reached[0].all_cut().await;
+}
