@@ -276,7 +276,7 @@ fn plain(text: &str) -> String {
 }
 
 /// A message as a sentence: errors are kept without capital and full stop. What begins with a
-/// URL or a host keeps its spelling, and what ends in a command is not followed by a full stop that would be
+/// URL, a host or a file keeps its spelling, and what ends in a command is not followed by a full stop that would be
 /// pasted with it.
 pub(crate) fn sentence(text: &str) -> String {
     let word = text.split([' ', ',']).next().unwrap_or_default();
@@ -284,17 +284,22 @@ pub(crate) fn sentence(text: &str) -> String {
         .bytes()
         .all(|byte| byte.is_ascii_lowercase() || b"'-:".contains(&byte));
     let mut characters = text.chars();
-    let Some(first) = characters.next().filter(|_| is_word) else {
+    let Some(first) = characters.next().filter(char::is_ascii_lowercase) else {
         return text.to_owned();
     };
     let rest = characters.as_str();
+    let first = if is_word {
+        first.to_ascii_uppercase()
+    } else {
+        first
+    };
     let has_command = text.contains(": ") || text.contains(" --") || text.contains("://");
     let end = if has_command || rest.ends_with(['.', '!', '?']) {
         ""
     } else {
         "."
     };
-    format!("{}{rest}{end}", first.to_ascii_uppercase())
+    format!("{first}{rest}{end}")
 }
 
 /// `1.2 ms`, as people and logs read it.
