@@ -275,29 +275,28 @@ fn plain(text: &str) -> String {
         .collect()
 }
 
-/// A message as a sentence: errors are kept without capital and full stop. What begins with a
-/// URL, a host or a file keeps its spelling, and what ends in a command is not followed by a full stop that would be
-/// pasted with it.
+/// A message as a sentence: errors are kept without capital and full stop. What begins with a URL, a
+/// host or a path keeps its spelling, and what ends in a command is not followed by a full stop that
+/// would be pasted with it.
 pub(crate) fn sentence(text: &str) -> String {
+    let Some(first) = text.chars().next() else {
+        return String::new();
+    };
     let word = text.split([' ', ',']).next().unwrap_or_default();
     let is_word = word
         .bytes()
         .all(|byte| byte.is_ascii_lowercase() || b"'-:".contains(&byte));
-    let mut characters = text.chars();
-    let Some(first) = characters.next().filter(char::is_ascii_lowercase) else {
-        return text.to_owned();
+    let has_command = text.contains(": ") || text.contains(" --") || text.contains("://");
+    let end = if has_command || text.ends_with(['.', '!', '?']) {
+        ""
+    } else {
+        "."
     };
-    let rest = characters.as_str();
+    let rest = text.get(first.len_utf8()..).unwrap_or_default();
     let first = if is_word {
         first.to_ascii_uppercase()
     } else {
         first
-    };
-    let has_command = text.contains(": ") || text.contains(" --") || text.contains("://");
-    let end = if has_command || rest.ends_with(['.', '!', '?']) {
-        ""
-    } else {
-        "."
     };
     format!("{first}{rest}{end}")
 }

@@ -119,15 +119,25 @@ impl Follow {
         match &entry.change {
             Change::Revoked { .. } => reached.extend(self.live.apply(entry)),
             Change::SessionCreated { .. } => {}
-            Change::EndpointChanged { endpoint } => match self.store.endpoint(*endpoint).await {
-                Ok(Some(endpoint)) => self.routes.put(endpoint),
-                Ok(None) => self.routes.remove(*endpoint),
-                // Serving on the last rule known would be guessing: nobody is served until it is read.
-                Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, endpoint.id = %endpoint, "changed endpoint not read");
-                    self.routes.remove(*endpoint);
+            Change::EndpointChanged { endpoint } => {
+                let found = loop {
+                    match self.store.endpoint(*endpoint).await {
+                        Ok(found) => break found,
+                        Err(error) => {
+                            // Serving on the last rule known would be guessing: nobody is served
+                            // until it is read.
+                            self.routes.remove(*endpoint);
+                            if self.has_stopped_after(&error).await {
+                                return;
+                            }
+                        }
+                    }
+                };
+                match found {
+                    Some(endpoint) => self.routes.put(endpoint),
+                    None => self.routes.remove(*endpoint),
                 }
-            },
+            }
             Change::EndpointRemoved { endpoint } => self.routes.remove(*endpoint),
             Change::AuthtokenRevoked { authtoken } => self
                 .registry
@@ -135,11 +145,10 @@ impl Follow {
             // Keys are read from the store whenever they are used.
             Change::ApiKeyRevoked { .. } => {}
             Change::ProviderChanged { .. } | Change::ProviderRemoved { .. } => {
-                if let Err(error) = self.read_providers().await {
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        "changed provider not read"
-                    );
+                while let Err(error) = self.read_providers().await {
+                    if self.has_stopped_after(&error).await {
+                        return;
+                    }
                 }
             }
         }
@@ -150,17 +159,22 @@ impl Follow {
             Shard::People(_) => self.live.forget(),
             Shard::Shared => {
                 while let Err(error) = self.read_shared().await {
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        "endpoints and providers not read"
-                    );
-                    tokio::select! {
-                        () = self.shutdown.begun() => break,
-                        () = tokio::time::sleep(RETRY) => {}
+                    if self.has_stopped_after(&error).await {
+                        break;
                     }
                 }
                 Vec::new()
             }
+        }
+    }
+
+    /// What a change names was not read. The position moves on afterwards, so it must be read again
+    /// now or never: waits for the next try. True when the edge stops first.
+    async fn has_stopped_after(&self, error: &StoreError) -> bool {
+        tracing::error!(error = error as &dyn std::error::Error, "change not read");
+        tokio::select! {
+            () = self.shutdown.begun() => true,
+            () = tokio::time::sleep(RETRY) => false,
         }
     }
 
@@ -183,8 +197,18 @@ impl Follow {
     /// Acknowledges in log order, each only when what it cut is gone. Following goes on meanwhile.
     async fn acknowledge(self, shard: Shard, mut applied: mpsc::Receiver<Applied>) {
         while let Some(Applied { revision, reached }) = applied.recv().await {
-            for one in &reached {
-                one.all_cut().await;
+            let cut = async {
+                for one in &reached {
+                    one.all_cut().await;
+                }
+            };
+            // Every exchange ends well before. One that does not must not keep all later revocations
+            // from being acknowledged; whoever ordered this one has been told that the edge is missing.
+            if tokio::time::timeout(CUT_WITHIN, cut).await.is_err() {
+                tracing::error!(
+                    revision = revision.0,
+                    "an exchange did not end after its cut"
+                );
             }
             let cuts = reached
                 .iter()
@@ -206,5 +230,7 @@ impl Follow {
 /// A read returns at once when there is news; this bounds how long a stop waits.
 const READ_WAIT: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(250);
+/// Longer than any order waits for an acknowledgement.
+const CUT_WITHIN: Duration = Duration::from_secs(5);
 /// Batches applied but not yet cut; more would only hide a cut that hangs.
 const APPLIED_IN_FLIGHT: usize = 1024;

@@ -222,7 +222,7 @@ async fn pages_of_the_way() {
     };
     let world = World::with_login().await;
     let app = SampleApp::start(&world).await;
-    let mut agent = world
+    let agent = world
         .agent_for(
             "app",
             &app.address,
@@ -284,9 +284,11 @@ async fn pages_of_the_way() {
         state.is_empty().then_some(())
     })
     .await;
-    agent.process.terminate().await;
-    browser.goto(&agent.url).await.unwrap();
-    screenshot(&browser, &pictures, "15-offline-or-sign-in.png").await;
+    let mut open = world.agent("open", &[]).await;
+    open.process.terminate().await;
+    browser.goto(&open.url).await.unwrap();
+    text(&browser, "main", |text| text.contains("SP_3001")).await;
+    screenshot(&browser, &pictures, "15-offline.png").await;
     browser.quit().await.unwrap();
 }
 

@@ -59,7 +59,7 @@ async fn from_the_list_to_the_receipt() {
     let mut operator = Operator::sign_in(&world).await;
     let empty = operator.get("/").await;
     assert!(
-        empty.text().contains("Nobody has signed in yet"),
+        empty.text().contains("Nobody is signed in"),
         "{}",
         empty.text()
     );

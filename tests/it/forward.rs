@@ -527,6 +527,33 @@ async fn heads_are_bounded() {
     wait::within("the end of a slow head", slow.drain()).await;
 }
 
+/// A connection that asks for nothing is ended, and a body that stops arriving is answered 408.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_idle_and_the_stalled_are_ended() {
+    let world = World::builder()
+        .config("idle_timeout: 1s\nbody_timeout: 1s\n")
+        .start()
+        .await;
+    let _agent = world.agent("app", &[]).await;
+    let name = world.net.host("app");
+    let mut idle = http1::Connection::open(&world.net, &name).await.unwrap();
+    wait::within("the end of an idle connection", idle.drain()).await;
+    let mut stalled = http1::Connection::open(&world.net, &name).await.unwrap();
+    let head =
+        format!("POST /upload HTTP/1.1\r\nHost: {name}\r\nContent-Length: 100\r\n\r\nten bytes.");
+    stalled.write(head.as_bytes()).await.unwrap();
+    let (status, headers) = wait::within("an answer to a stalled body", stalled.head())
+        .await
+        .unwrap();
+    assert_eq!(status, 408);
+    assert!(
+        headers
+            .iter()
+            .any(|(name, value)| name == "sallyport-error" && value == "SP_1013")
+    );
+    wait::within("the end of the stalled connection", stalled.drain()).await;
+}
+
 /// More connections than an address may have are not served; when some close, others get in.
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_per_address_are_bounded() {

@@ -10,6 +10,7 @@
 //! - `revoke`: what a revocation cuts, by scope and by protocol, and its receipt.
 //! - `rounds`: a thousand revocations against traffic, judged at both ends.
 //! - `faults`: what cannot be made durable was not revoked.
+//! - `review`: what a second look found.
 //! - `hostile`: attacks on other proxies, by the ids of the list that they come from.
 //! - `api`: ngrok's shapes, exactly; paging; errors.
 //! - `dashboard`: what operators see, and who else does not.
@@ -41,6 +42,7 @@ mod login;
 mod places;
 mod providers;
 mod restart;
+mod review;
 mod revoke;
 mod rounds;
 mod secrets;

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
 use tests::http::{Ask, Version};
-use tests::require;
+use tests::require::binary;
 use tests::world::World;
 
 /// Every route of the API and the dashboard that needs somebody, with an id that exists in place of each
@@ -46,42 +47,38 @@ const OPEN: &[(&str, &str, &str)] = &[
     ("dashboard", "GET", "/favicon.ico"),
 ];
 
-/// Every route of the router's tables is in the sweep: a new one that is forgotten here fails.
+/// Every route of the tables that the router is built from is in the sweep: a new one that is forgotten
+/// here fails.
 #[test]
 fn the_sweep_is_complete() {
-    for (door, file) in [("api", "api.rs"), ("dashboard", "dashboard.rs")] {
-        let path = require::package_dir().join("../edge/src/admin").join(file);
-        let text = std::fs::read_to_string(&path).expect("the table of routes");
-        let mut routes = BTreeSet::new();
-        let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        for entry in flat.split("Route::new(").skip(1) {
-            let mut words = entry.trim_start().split(", ").map(str::trim);
-            let Some(verb) = words
-                .next()
-                .filter(|verb| ["Get", "Post", "Delete"].contains(verb))
-            else {
-                panic!("{}: a route of another shape: {entry}", path.display());
-            };
-            let path = words.next().unwrap().trim_matches('"').to_owned();
-            let needs = words.next().unwrap().to_owned();
-            routes.insert((verb.to_ascii_uppercase(), path, needs == "Needs::Nobody"));
-        }
-        assert!(
-            !routes.is_empty(),
-            "{} has no table any more: read the new one",
-            path.display()
-        );
-        let known: BTreeSet<_> = SWEPT
+    let printed = std::process::Command::new(binary("edge"))
+        .args(["docs", "routes"])
+        .output()
+        .expect("edge docs routes");
+    let routes: Vec<Value> = serde_json::from_slice(&printed.stdout).expect("a list of routes");
+    let text = |route: &Value, field: &str| route[field].as_str().unwrap_or_default().to_owned();
+    for (door, needs) in [("api", "api_key"), ("dashboard", "operator")] {
+        let served: BTreeSet<_> = routes
             .iter()
-            .map(|(door, verb, path)| (door, verb, path, false))
-            .chain(
-                OPEN.iter()
-                    .map(|(door, verb, path)| (door, verb, path, true)),
-            )
-            .filter(|(at, ..)| **at == door)
-            .map(|(_, verb, path, is_open)| ((*verb).to_owned(), (*path).to_owned(), is_open))
+            .filter(|route| route["door"] == door)
+            .map(|route| {
+                (
+                    text(route, "method"),
+                    text(route, "path"),
+                    text(route, "needs"),
+                )
+            })
             .collect();
-        assert_eq!(routes, known, "{door}: the sweep and the router differ");
+        let swept = SWEPT.iter().map(|route| (route, needs));
+        let open = OPEN.iter().map(|route| (route, "nobody"));
+        let known: BTreeSet<_> = swept
+            .chain(open)
+            .filter(|((at, ..), _)| *at == door)
+            .map(|((_, verb, path), needs)| {
+                ((*verb).to_owned(), (*path).to_owned(), needs.to_owned())
+            })
+            .collect();
+        assert_eq!(served, known, "{door}: the sweep and the router differ");
     }
 }
 

@@ -59,6 +59,14 @@ impl Permit {
         &self.endpoint
     }
 
+    /// Says that the exchange is over as far as can be seen: a cut is still heard, but no longer
+    /// counted as one of something open.
+    pub(crate) fn note_delivered(&mut self) {
+        if let Some(holder) = &mut self.holder {
+            holder.watcher.note_delivered();
+        }
+    }
+
     /// Resolves when the right has ended: session revoked, absolute end, endpoint changed so that it
     /// no longer lets this person in, or gone, or an unconfirmed memory. May be dropped and called
     /// again.

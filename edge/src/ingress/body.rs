@@ -11,6 +11,8 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::ingress::connection::{Connection, Version};
+
 /// The error that a body ends with. An `h2::Error` in it becomes RST_STREAM with its reason.
 pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -28,9 +30,13 @@ pub(crate) struct ExchangeBody {
     items: mpsc::Receiver<Item>,
     stop: oneshot::Receiver<()>,
     size: SizeHint,
+    /// Bytes given to hyper.
+    given: u64,
     ended: bool,
-    /// Dropped with the body: the exchange hears that hyper has let go of it.
-    _released: oneshot::Sender<()>,
+    ended_well: bool,
+    connection: Connection,
+    /// Told when hyper lets go of the body.
+    released: Option<oneshot::Sender<Released>>,
 }
 
 /// The exchange's half.
@@ -38,7 +44,8 @@ pub(crate) struct ExchangeBody {
 pub(crate) struct BodyFeed {
     pub(crate) items: mpsc::Sender<Item>,
     stop: Option<oneshot::Sender<()>>,
-    released: oneshot::Receiver<()>,
+    on_release: oneshot::Receiver<Released>,
+    released: Option<Released>,
 }
 
 #[derive(Debug)]
@@ -48,23 +55,38 @@ pub(crate) enum Item {
     End,
 }
 
+/// How hyper let go of a body.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Released {
+    /// It has taken everything. With a length, that is before the end was said.
+    pub(crate) is_whole: bool,
+    /// What [`Connection::flushes`] was.
+    pub(crate) flushes: u64,
+}
+
 /// Makes the two halves; `size` is what the upstream announced.
-pub(crate) fn channel(size: SizeHint) -> (BodyFeed, ExchangeBody) {
+pub(crate) fn channel(size: SizeHint, connection: &Connection) -> (BodyFeed, ExchangeBody) {
     let (items, receiver) = mpsc::channel(FRAMES_IN_FLIGHT);
     let (stop, stopped) = oneshot::channel();
     let (released, on_release) = oneshot::channel();
+    // To an HTTP/1.0 client such a body ends where the connection does.
+    connection.set_in_body(connection.version == Version::Http1 && size.exact().is_none());
     let body = ExchangeBody {
         items: receiver,
         stop: stopped,
         size,
+        given: 0,
         ended: false,
-        _released: released,
+        ended_well: false,
+        connection: connection.clone(),
+        released: Some(released),
     };
     (
         BodyFeed {
             items,
             stop: Some(stop),
-            released: on_release,
+            on_release,
+            released: None,
         },
         body,
     )
@@ -80,8 +102,25 @@ impl BodyFeed {
     }
 
     /// Waits until hyper has let go of the body.
-    pub(crate) async fn released(&mut self) {
-        let _ = (&mut self.released).await;
+    pub(crate) async fn released(&mut self) -> Released {
+        if let Some(released) = self.released {
+            return released;
+        }
+        let released = (&mut self.on_release).await.unwrap_or_default();
+        *self.released.insert(released)
+    }
+}
+
+impl Drop for ExchangeBody {
+    fn drop(&mut self) {
+        let is_whole = self.ended_well || self.size.exact() == Some(self.given);
+        if let Some(released) = self.released.take() {
+            // The exchange is gone already: nobody wants to know.
+            let _ = released.send(Released {
+                is_whole,
+                flushes: self.connection.flushes(),
+            });
+        }
     }
 }
 
@@ -104,9 +143,14 @@ impl Body for ExchangeBody {
         }
         match self.items.poll_recv(cx) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(Some(Item::Frame(frame))) => Poll::Ready(Some(Ok(frame))),
+            Poll::Ready(Some(Item::Frame(frame))) => {
+                self.given += frame.data_ref().map_or(0, |data| data.len() as u64);
+                Poll::Ready(Some(Ok(frame)))
+            }
             Poll::Ready(Some(Item::End)) => {
                 self.ended = true;
+                self.ended_well = true;
+                self.connection.set_in_body(false);
                 Poll::Ready(None)
             }
             Poll::Ready(None) => {

@@ -7,8 +7,11 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -28,6 +31,10 @@ pub(crate) struct Connection {
     gone: CancellationToken,
     /// Requests begun so far: tells when an HTTP/1.1 client has moved on from a response.
     requests: Arc<watch::Sender<Requests>>,
+    /// How often everything written has gone to the kernel.
+    flushes: Arc<watch::Sender<u64>>,
+    /// A body is under way, so that the connection's end must not look like the body's.
+    in_body: Arc<AtomicBool>,
 }
 
 /// How many requests were begun, and how many are open.
@@ -61,6 +68,8 @@ impl Connection {
             kill: CancellationToken::new(),
             gone: CancellationToken::new(),
             requests: Arc::new(watch::Sender::default()),
+            flushes: Arc::new(watch::Sender::default()),
+            in_body: Arc::default(),
         }
     }
 
@@ -106,6 +115,25 @@ impl Connection {
         let _ = requests.wait_for(|requests| requests.begun > number).await;
     }
 
+    /// How often everything written had gone to the kernel until now.
+    pub(crate) fn flushes(&self) -> u64 {
+        *self.flushes.borrow()
+    }
+
+    /// Resolves once everything written went to the kernel again since `flushes` was read: of it, one
+    /// record or two are not yet on their way to the client.
+    pub(crate) async fn flushed_since(&self, flushes: u64) {
+        let mut count = self.flushes.subscribe();
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = count.wait_for(|count| *count > flushes).await;
+    }
+
+    /// Notes whether a body is under way whose end is the connection's. While it is, a connection
+    /// that goes, for whatever reason, goes with a reset.
+    pub(crate) fn set_in_body(&self, in_body: bool) {
+        self.in_body.store(in_body, Ordering::Release);
+    }
+
     /// Watches how many requests are open, for the idle time-out.
     pub(crate) fn watch_requests(&self) -> watch::Receiver<Requests> {
         self.requests.subscribe()
@@ -118,6 +146,33 @@ impl Drop for OpenRequest {
             .requests
             .send_modify(|requests| requests.open = requests.open.saturating_sub(1));
     }
+}
+
+/// Prepares a socket that was accepted: what is written goes out at once, little waits in the kernel,
+/// and a client that vanished without a word is found.
+pub(crate) fn prepare(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    let keep_alive = TcpKeepalive::new()
+        .with_time(KEEP_ALIVE_AFTER)
+        .with_interval(KEEP_ALIVE_EVERY);
+    let prepared = socket
+        .set_tcp_nodelay(true)
+        .and_then(|()| socket.set_tcp_keepalive(&keep_alive));
+    if let Err(error) = prepared.and_then(|()| hold_little(&socket)) {
+        tracing::debug!(%error, "socket not prepared");
+    }
+}
+
+/// The kernel takes megabytes for a client that reads slowly, and goes on sending them after a stream
+/// was reset or a WebSocket closed.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn hold_little(socket: &SockRef<'_>) -> std::io::Result<()> {
+    socket.set_tcp_notsent_lowat(UNSENT_MAX)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn hold_little(_: &SockRef<'_>) -> std::io::Result<()> {
+    Ok(())
 }
 
 /// The public socket under TLS.
@@ -148,7 +203,8 @@ impl PublicIo {
 
 impl Drop for PublicIo {
     fn drop(&mut self) {
-        if self.connection.kill.is_cancelled()
+        let is_cut_off = self.connection.in_body.load(Ordering::Acquire);
+        if (self.connection.kill.is_cancelled() || is_cut_off)
             && let Err(error) = self.stream.get_ref().0.set_zero_linger()
         {
             // The peer is gone already, most likely: the socket is closed either way.
@@ -195,10 +251,23 @@ impl AsyncWrite for PublicIo {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        if matches!(flushed, Poll::Ready(Ok(()))) {
+            self.connection.flushes.send_modify(|count| *count += 1);
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+/// Bytes that the kernel holds before it takes no more: one TLS record.
+#[cfg_attr(
+    not(any(target_os = "linux", target_os = "android")),
+    expect(dead_code, reason = "set where it can be")
+)]
+const UNSENT_MAX: u32 = 16 * 1024;
+const KEEP_ALIVE_AFTER: Duration = Duration::from_mins(1);
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);

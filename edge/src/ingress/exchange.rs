@@ -35,7 +35,7 @@ pub(crate) struct Exchange {
     /// Held while the exchange lives: the connection counts as busy.
     pub(crate) open: OpenRequest,
     /// Held while the exchange lives: its tunnel counts it.
-    pub(crate) _load: Load,
+    pub(crate) load: Load,
     /// Present when the client asked for an upgrade.
     pub(crate) upgrade: Option<(Protocol, hyper::upgrade::OnUpgrade)>,
 }
@@ -132,10 +132,9 @@ impl Exchange {
                 return End::ClientGone;
             }
             drop(sender);
-            upstream.finish().await;
-            self.linger().await
+            self.settle(upstream, None).await
         } else {
-            let (feed, body) = body::channel(incoming.size_hint());
+            let (feed, body) = body::channel(incoming.size_hint(), &self.connection);
             let answer = Answer {
                 status: parts.status,
                 headers: parts.headers,
@@ -163,15 +162,13 @@ impl Exchange {
                     let Ok(frame) = frame else {
                         return End::UpstreamGone;
                     };
-                    if !push(&items, Item::Frame(frame)).await {
-                        return End::ClientGone;
+                    if let Err(end) = push(&items, Item::Frame(frame)).await {
+                        return end;
                     }
                 }
-                if push(&items, Item::End).await {
-                    End::Complete
-                } else {
-                    End::ClientGone
-                }
+                push(&items, Item::End)
+                    .await
+                    .map_or_else(|end| end, |()| End::Complete)
             };
             tokio::select! {
                 biased;
@@ -180,27 +177,26 @@ impl Exchange {
                 end = upstream.beside(pump) => end,
             }
         };
+        // hyper lets go of a body with a length at its last byte, not at its end.
+        let end = if end == End::ClientGone && feed.released().await.is_whole {
+            End::Complete
+        } else {
+            end
+        };
         match end {
             End::Complete => {
                 drop((sender, incoming));
-                let released = async {
-                    upstream.finish().await;
-                    feed.released().await;
-                };
-                let cut = tokio::select! {
-                    biased;
-                    reason = self.permit.cut() => Some(reason),
-                    () = released => None,
-                };
-                match cut {
-                    Some(reason) => {
-                        self.end_towards_client(&mut feed).await;
-                        End::Cut(reason)
-                    }
-                    None => self.linger().await,
-                }
+                self.settle(upstream, Some(feed)).await
             }
             End::ClientGone => end,
+            End::ClientStalled => {
+                // HTTP/2 keeps the connection for the other streams: the body ends with an error when
+                // it is next looked at.
+                if self.connection.version == Version::Http1 {
+                    self.connection.order_kill();
+                }
+                end
+            }
             End::UpstreamGone | End::Cut(_) => {
                 // The agent's stream first: no further byte comes in.
                 upstream.cut();
@@ -217,34 +213,88 @@ impl Exchange {
         match self.connection.version {
             Version::Http1 => self.connection.kill().await,
             Version::Http2 => {
-                let reset = tokio::time::timeout(RESET_WITHIN, feed.released()).await;
-                if reset.is_err() {
-                    // The window is full, so hyper does not look at the body.
+                let gone_out = async {
+                    // hyper has ordered the reset then; what was written before it goes first.
+                    let released = feed.released().await;
+                    self.connection.flushed_since(released.flushes).await;
+                };
+                if tokio::time::timeout(RESET_WITHIN, gone_out).await.is_err() {
+                    // The window is full, so hyper does not look at the body; or the client does not
+                    // read, so the reset waits.
                     self.connection.kill().await;
                 }
             }
         }
     }
 
-    /// A complete HTTP/1.1 response may still lie in the socket's buffer: the permit is held until
-    /// the client moves on, and a cut takes the connection with it.
-    async fn linger(mut self) -> End {
-        if self.connection.version == Version::Http2 || self.permit.session().is_none() {
+    /// The response is complete: ends the upstream's stream, and holds the permit while bytes may
+    /// wait on this side of the client. A cut until then takes the connection with it.
+    async fn settle(mut self, mut upstream: Driver, feed: Option<BodyFeed>) -> End {
+        let connection = self.connection.clone();
+        let released = if let Some(mut feed) = feed {
+            let ended = async {
+                upstream.finish().await;
+                feed.released().await
+            };
+            let cut = tokio::select! {
+                biased;
+                reason = self.permit.cut() => Err(reason),
+                released = ended => Ok(released),
+            };
+            match cut {
+                Ok(released) => Some(released),
+                Err(reason) => {
+                    self.end_towards_client(&mut feed).await;
+                    return End::Cut(reason);
+                }
+            }
+        } else {
+            let cut = tokio::select! {
+                biased;
+                reason = self.permit.cut() => Some(reason),
+                () = upstream.finish() => None,
+            };
+            if let Some(reason) = cut {
+                if connection.version == Version::Http1 {
+                    connection.kill().await;
+                }
+                return End::Cut(reason);
+            }
+            None
+        };
+        if self.permit.session().is_none() {
             return End::Complete;
         }
         let number = self.open.number;
-        let connection = self.connection.clone();
         // Not busy any more: the idle time-out may close it.
-        drop(self.open);
-        tokio::select! {
-            biased;
-            () = connection.moved_on(number) => End::Complete,
-            () = connection.is_gone() => End::Complete,
-            reason = self.permit.cut() => {
-                connection.kill().await;
-                End::Cut(reason)
+        drop((self.open, self.load));
+        let flushed = async {
+            if let Some(released) = released {
+                connection.flushed_since(released.flushes).await;
             }
-        }
+        };
+        let cut = tokio::select! {
+            biased;
+            () = flushed => None,
+            () = connection.is_gone() => return End::Complete,
+            reason = self.permit.cut() => Some(reason),
+        };
+        let cut = match (cut, connection.version) {
+            (Some(reason), _) => reason,
+            (None, Version::Http2) => return End::Complete,
+            (None, Version::Http1) => {
+                // What was flushed may lie in the socket's buffer until the client moves on.
+                self.permit.note_delivered();
+                tokio::select! {
+                    biased;
+                    () = connection.moved_on(number) => return End::Complete,
+                    () = connection.is_gone() => return End::Complete,
+                    reason = self.permit.cut() => reason,
+                }
+            }
+        };
+        connection.kill().await;
+        End::Cut(cut)
     }
 
     async fn upgraded(
@@ -346,12 +396,12 @@ impl Driver {
     }
 }
 
-/// False when the client has gone or does not read for too long.
-async fn push(items: &tokio::sync::mpsc::Sender<Item>, item: Item) -> bool {
-    matches!(
-        tokio::time::timeout(CLIENT_STALLED_MAX, items.send(item)).await,
-        Ok(Ok(()))
-    )
+/// Hands an item to hyper, unless the client has gone or does not read for too long.
+async fn push(items: &tokio::sync::mpsc::Sender<Item>, item: Item) -> Result<(), End> {
+    match tokio::time::timeout(CLIENT_STALLED_MAX, items.send(item)).await {
+        Ok(sent) => sent.map_err(|_| End::ClientGone),
+        Err(_) => Err(End::ClientStalled),
+    }
 }
 
 /// Whose fault it is that no response head came.

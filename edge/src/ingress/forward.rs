@@ -109,7 +109,7 @@ pub(crate) async fn forward(
         permit,
         connection: connection.clone(),
         open,
-        _load: opened.load,
+        load: opened.load,
         upgrade,
     };
     match exchange.begin(opened.stream, request).await {

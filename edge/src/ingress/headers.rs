@@ -12,6 +12,16 @@ use crate::ingress::request::Target;
 pub(crate) fn clean_request(headers: &mut HeaderMap) {
     // `Connection` is read before anything of ours is added, so it cannot name ours away.
     remove_hop_by_hop(headers);
+    remove_ours(headers);
+    let cookies = join_cookies(headers);
+    headers.remove(header::COOKIE);
+    if let Some(value) = cookies.and_then(|cookies| HeaderValue::from_bytes(&cookies).ok()) {
+        headers.insert(header::COOKIE, value);
+    }
+}
+
+/// Takes out whatever only the edge sets. Trailers too: some upstreams read them as headers.
+pub(crate) fn remove_ours(headers: &mut HeaderMap) {
     let forged: Vec<HeaderName> = headers
         .keys()
         .filter(|name| is_ours(name.as_str()))
@@ -19,11 +29,6 @@ pub(crate) fn clean_request(headers: &mut HeaderMap) {
         .collect();
     for name in forged {
         headers.remove(name);
-    }
-    let cookies = join_cookies(headers);
-    headers.remove(header::COOKIE);
-    if let Some(value) = cookies.and_then(|cookies| HeaderValue::from_bytes(&cookies).ok()) {
-        headers.insert(header::COOKIE, value);
     }
 }
 
@@ -139,6 +144,10 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
                 .split(',')
                 .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
         });
+    // Of two framings the length is not the one that was read (RFC 9112 §6.3).
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
     for name in HOP_BY_HOP {
         headers.remove(*name);
     }

@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::ingress::Ingress;
 use crate::ingress::body::ResponseBody;
-use crate::ingress::connection::{Connection, PublicIo, Version};
+use crate::ingress::connection::{self, Connection, PublicIo, Version};
 use crate::ingress::handle;
 use crate::ingress::listener::Place;
 
@@ -28,9 +28,7 @@ pub(crate) async fn serve(
     peer: SocketAddr,
     place: Place,
 ) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "no-delay not set");
-    }
+    connection::prepare(&stream);
     let Ok(Ok(stream)) =
         tokio::time::timeout(ingress.limits.handshake, acceptor.accept(stream)).await
     else {
@@ -124,6 +122,11 @@ async fn race<C, E>(
             biased;
             () = connection.killed() => return,
             ended = &mut served => ended,
+            // Nothing is open and it does not end: what is left to write is not being read.
+            () = idle(connection, ingress.limits.idle) => {
+                connection.order_kill();
+                return;
+            }
         }
     };
     if let Err(error) = ended {

@@ -14,6 +14,7 @@ use proto::code::Code;
 use tokio::time::{Instant, Sleep};
 
 use crate::ingress::connection::{Connection, Version};
+use crate::ingress::headers;
 
 /// Where a request wants to go.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -30,7 +31,7 @@ impl Target {
     /// Normalises a request's target.
     ///
     /// # Errors
-    /// 400 for what is ambiguous or no target of a web request, 405 for CONNECT, 421 when the name in
+    /// 400 for what is ambiguous, coded in a way that is not passed on, or no target of a web request, 405 for CONNECT, 421 when the name in
     /// the TLS hello is another one.
     pub(crate) fn of(
         connection: &Connection,
@@ -40,6 +41,11 @@ impl Target {
     ) -> Result<Self, Code> {
         if method == Method::CONNECT {
             return Err(Code::MethodNotAllowed);
+        }
+        let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+        // Taken off on the way, so any other than plain chunks would reach the upstream unnamed.
+        if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+            return Err(Code::BadRequest);
         }
         let authority = authority(connection.version, uri, headers)?;
         let host = canonical_host(&authority).ok_or(Code::HostMissing)?;
@@ -163,7 +169,7 @@ impl Body for RequestBody {
             Poll::Ready(frame) => {
                 let deadline = Instant::now() + self.idle_max;
                 self.idle.as_mut().reset(deadline);
-                Poll::Ready(frame.map(|frame| frame.map_err(|_| ClientFault::Broken)))
+                Poll::Ready(frame.map(|frame| frame.map(cleaned).map_err(|_| ClientFault::Broken)))
             }
             Poll::Pending => match self.idle.as_mut().poll(cx) {
                 Poll::Ready(()) => Poll::Ready(Some(Err(ClientFault::Idle))),
@@ -179,6 +185,14 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
     }
+}
+
+/// Identity in trailers is as forged as in the head.
+fn cleaned(mut frame: Frame<Bytes>) -> Frame<Bytes> {
+    if let Some(trailers) = frame.trailers_mut() {
+        headers::remove_ours(trailers);
+    }
+    frame
 }
 
 /// What a client did to its own request body.

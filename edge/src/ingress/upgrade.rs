@@ -25,6 +25,8 @@ pub(crate) enum Protocol {
 pub(crate) enum End {
     Complete,
     ClientGone,
+    /// It takes nothing.
+    ClientStalled,
     UpstreamGone,
     Cut(CutReason),
 }
@@ -58,15 +60,19 @@ pub(crate) async fn carry(
     };
     let is_polite = match end {
         End::Complete => true,
-        End::ClientGone | End::UpstreamGone => false,
+        End::ClientGone | End::ClientStalled | End::UpstreamGone => false,
         End::Cut(reason) => towards_client.say_goodbye(reason).await,
     };
     if is_polite {
         if matches!(end, End::Cut(_)) {
             // Closing a socket with unread bytes in it sends a reset, which would take the Close frame
-            // with it: read on for a moment.
+            // with it: read on for a moment. One that has not closed then is not reading.
+            let connection = connection.clone();
             tokio::spawn(async move {
-                let _ = tokio::time::timeout(CLOSE_WITHIN, drain(client_read)).await;
+                let drained = tokio::time::timeout(CLOSE_WITHIN, drain(client_read)).await;
+                if drained.is_err() {
+                    connection.order_kill();
+                }
                 drop(towards_client);
             });
         }

@@ -22,16 +22,20 @@ pub(crate) async fn run(live: Arc<Live>, store: Arc<Store>, shutdown: Shutdown) 
     }
 }
 
-/// Writes what is new. What the store refuses is lost until the session's next request: a list shows
-/// an older time, nothing else depends on it.
+/// Writes what is new. What the store refuses is tried again with the next batch: lost, it would make
+/// a session look idle that is not.
 pub(crate) async fn flush(live: &Live, store: &Store) {
-    for batch in live.take_activity().chunks(BATCH_MAX) {
-        if let Err(error) = store.touch(batch.to_vec()).await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                sessions = batch.len(),
-                "activity not written"
-            );
+    for batch in live.unwritten_activity().chunks(BATCH_MAX) {
+        match store.touch(batch.to_vec()).await {
+            Ok(()) => live.activity_written(batch),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    sessions = batch.len(),
+                    "activity not written"
+                );
+                return;
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 //! Loading first and registering afterwards loses revocations. `follow` is the only one that applies
 //! changes, in log order.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -35,6 +35,9 @@ pub(crate) struct Entry {
     flushed_ms: AtomicI64,
     /// Marks that arrived while the record was being read: whether they cover it is known only then.
     marks: Mutex<Vec<(Scope, Revision, CutReason)>>,
+    /// Receivers whose exchange is over as far as can be seen: a cut waits for them, too, but they
+    /// are no open exchanges.
+    delivered: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -51,6 +54,7 @@ enum Known {
 pub(crate) struct Watcher {
     entry: Arc<Entry>,
     state: watch::Receiver<Known>,
+    is_delivered: bool,
 }
 
 /// What a revocation reached on this edge.
@@ -119,6 +123,7 @@ impl Live {
             let watcher = Watcher {
                 state: entry.state.subscribe(),
                 entry: Arc::clone(entry),
+                is_delivered: false,
             };
             if !matches!(&*watcher.state.borrow(), Known::Swept) {
                 return Ok((watcher, is_new));
@@ -199,18 +204,31 @@ impl Live {
         self.entries.len()
     }
 
-    /// Sessions whose activity the store does not know yet; noting them as written.
-    pub(crate) fn take_activity(&self) -> Vec<(SessionId, Timestamp)> {
+    /// Sessions whose activity the store does not know yet.
+    pub(crate) fn unwritten_activity(&self) -> Vec<(SessionId, Timestamp)> {
         let mut batch = Vec::new();
         for (id, entry) in &self.entries.pin() {
             let last = entry.last_active_ms.load(Ordering::Relaxed);
-            if last > entry.flushed_ms.swap(last, Ordering::Relaxed)
+            if last > entry.flushed_ms.load(Ordering::Relaxed)
                 && let Ok(at) = Timestamp::from_millisecond(last)
             {
                 batch.push((*id, at));
             }
         }
         batch
+    }
+
+    /// The store has taken this. Until then an entry stays: without it a session that was active
+    /// while the store took no writes would look idle.
+    pub(crate) fn activity_written(&self, batch: &[(SessionId, Timestamp)]) {
+        let entries = self.entries.pin();
+        for (id, at) in batch {
+            if let Some(entry) = entries.get(id) {
+                entry
+                    .flushed_ms
+                    .fetch_max(at.as_millisecond(), Ordering::Relaxed);
+            }
+        }
     }
 }
 
@@ -221,6 +239,7 @@ impl Entry {
             last_active_ms: AtomicI64::new(0),
             flushed_ms: AtomicI64::new(0),
             marks: Mutex::new(Vec::new()),
+            delivered: AtomicU64::new(0),
         }
     }
 
@@ -327,6 +346,15 @@ impl Watcher {
         ended(&self.state.borrow())
     }
 
+    /// Says that nothing of the exchange is known to be on its way any more. It is still cut, but does
+    /// not count as open.
+    pub(crate) fn note_delivered(&mut self) {
+        if !self.is_delivered {
+            self.is_delivered = true;
+            self.entry.delivered.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
     /// Notes a request, for idle limits and lists. An atomic, never I/O.
     pub(crate) fn touch(&self, now: Timestamp) {
         self.entry
@@ -341,6 +369,14 @@ impl Watcher {
     }
 }
 
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        if self.is_delivered {
+            self.entry.delivered.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
 impl Reached {
     fn flip(&mut self, entry: &Arc<Entry>, scope: &Scope, revision: Revision, reason: CutReason) {
         let mut open = 0;
@@ -348,7 +384,8 @@ impl Reached {
             let Known::State(state) = known else {
                 return false;
             };
-            open = entry.state.receiver_count() as u64;
+            let delivered = entry.delivered.load(Ordering::Acquire);
+            open = (entry.state.receiver_count() as u64).saturating_sub(delivered);
             merge::ends(state, scope, revision)
                 && merge::merge(state, SessionState::Revoked(reason))
         });

@@ -212,8 +212,10 @@ impl Driver {
 
     fn unbind(&mut self, endpoint: EndpointId) {
         if let Some(tunnel) = self.tunnel()
-            && self.bound.remove(&endpoint).is_some()
+            && let Some(superseded) = self.bound.remove(&endpoint)
         {
+            // What listens for it among the outcomes goes as well.
+            superseded.cancel();
             self.tunnels.registry.unbind(endpoint, tunnel.id);
             tracing::info!(endpoint.id = %endpoint, tunnel.id = %tunnel.id, "endpoint unbound");
         }

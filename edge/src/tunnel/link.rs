@@ -82,17 +82,14 @@ impl Link {
         }
     }
 
-    /// Resolves when nothing whatever has come for [`SILENT`], for somebody who has just sent something
-    /// and waits: a live agent's transport acknowledges at once, whatever its app does.
+    /// Resolves when nothing whatever has come within [`SILENT`], for somebody who has just sent
+    /// something and waits: a live agent's transport acknowledges at once, whatever its app does. Once
+    /// it has, there is nothing more to acknowledge: a longer silence says nothing, and this waits on.
     pub(crate) async fn fell_silent(&self) {
-        let mut seen = self.received();
-        loop {
-            tokio::time::sleep(SILENT).await;
-            let now = self.received();
-            if now == seen {
-                return;
-            }
-            seen = now;
+        let seen = self.received();
+        tokio::time::sleep(SILENT).await;
+        if self.received() != seen {
+            std::future::pending::<()>().await;
         }
     }
 

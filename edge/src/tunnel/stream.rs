@@ -41,15 +41,26 @@ impl AgentStream {
     /// With the agent's own code when it refuses, `agent_gone` when the link ends, `upstream_timeout`
     /// when no ack comes in time.
     pub(crate) async fn open(link: &Link, head: &StreamHead) -> Result<Self, NotOpened> {
+        let opened = tokio::time::timeout(ACK_WITHIN, Self::open_unbounded(link, head)).await;
+        opened.unwrap_or_else(|_| {
+            Err(NotOpened::new(
+                Code::UpstreamTimeout,
+                "the agent did not answer in time",
+            ))
+        })
+    }
+
+    async fn open_unbounded(link: &Link, head: &StreamHead) -> Result<Self, NotOpened> {
+        // While the agent allows no more streams nothing is sent, and its silence says nothing.
+        let stream = link.open().await.map_err(|error| {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "stream not opened"
+            );
+            NotOpened::link_lost()
+        })?;
         tokio::select! {
-            opened = tokio::time::timeout(ACK_WITHIN, Self::open_unbounded(link, head)) => {
-                opened.unwrap_or_else(|_| {
-                    Err(NotOpened::new(
-                        Code::UpstreamTimeout,
-                        "the agent did not answer in time",
-                    ))
-                })
-            }
+            acked = Self::acked(stream, head) => acked,
             () = link.fell_silent() => {
                 let code = Code::ControlTimeout;
                 link.close(u32::from(code.number()), code.meaning());
@@ -58,15 +69,8 @@ impl AgentStream {
         }
     }
 
-    async fn open_unbounded(link: &Link, head: &StreamHead) -> Result<Self, NotOpened> {
+    async fn acked(mut stream: LinkStream, head: &StreamHead) -> Result<Self, NotOpened> {
         let gone = |_| NotOpened::new(Code::AgentGone, "the agent broke off the stream");
-        let mut stream = link.open().await.map_err(|error| {
-            tracing::debug!(
-                error = &error as &dyn std::error::Error,
-                "stream not opened"
-            );
-            NotOpened::link_lost()
-        })?;
         stream.write_all(&head.encode()).await.map_err(gone)?;
         let mut buffer = BytesMut::with_capacity(ACK_BUFFER);
         loop {

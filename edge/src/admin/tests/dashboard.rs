@@ -256,7 +256,7 @@ async fn empty_states_say_what_to_do() {
     let browsing = world.operator().await;
     let page = browsing.get("/").await.text;
     assert!(
-        page.contains("Nobody has signed in yet") && page.contains("edge provider add google"),
+        page.contains("Nobody is signed in") && page.contains("edge provider add google"),
         "{page}"
     );
     let sign_in = ask(

@@ -192,7 +192,9 @@ async fn sweeps_what_nobody_holds() {
     let (watcher, _) = world.live.open(held.id).await.unwrap();
     drop(world.live.open(dropped.id).await.unwrap());
     let later = Clock.now() + jiff::SignedDuration::from_hours(1);
-    world.live.take_activity();
+    world
+        .live
+        .activity_written(&world.live.unwritten_activity());
     assert_eq!(world.live.sweep(later), 1);
     assert_eq!(watcher.has_ended(), None);
     assert!(world.live.open(dropped.id).await.is_ok(), "read again");
