@@ -6,6 +6,13 @@ use std::io::Write as _;
 use serde::Serialize;
 
 /// Prints lines as they are. A reader that went away (`| head`) is no failure.
+#[cfg_attr(
+    test,
+    expect(
+        clippy::print_stdout,
+        reason = "what the command prints is its interface"
+    )
+)]
 pub(super) fn text(text: &str) {
     #[cfg(not(test))]
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
