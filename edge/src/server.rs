@@ -174,6 +174,7 @@ impl Edge {
             store: Arc::clone(&store),
             binder: binder(settings, &store, &site, clock, &cluster_key),
             settled: doors::settled(Arc::clone(&routes)),
+            admit: doors::strangers(),
             edge: edge_id,
             clock,
             shutdown: shutdown.clone(),

@@ -38,6 +38,12 @@ impl Admission {
         })
     }
 
+    /// A place now, unless all are taken or the client's network has as many as it may.
+    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        let total = Arc::clone(&self.total).try_acquire_owned().ok()?;
+        self.admit(address, total)
+    }
+
     /// A place, unless the client's network has as many as it may.
     fn admit(self: &Arc<Self>, address: IpAddr, total: OwnedSemaphorePermit) -> Option<Place> {
         let address = network_of(address);
@@ -154,5 +160,23 @@ mod tests {
         drop(first);
         assert!(admit("2001:db8::3").is_some());
         assert!(admission.by_address.lock().unwrap().len() <= 2);
+    }
+
+    /// Who does not wait gets a place or none, by address and in all.
+    #[test]
+    fn entering_never_waits() {
+        let admission = Admission::new(3, 2);
+        let enter = |text: &str| admission.enter(text.parse().unwrap());
+        let held = [
+            enter("203.0.113.7"),
+            enter("203.0.113.7"),
+            enter("203.0.113.8"),
+        ];
+        assert!(held.iter().all(Option::is_some));
+        assert!(enter("203.0.113.9").is_none(), "all are taken");
+        drop(held);
+        let held = [enter("203.0.113.7"), enter("203.0.113.7")];
+        assert!(held.iter().all(Option::is_some));
+        assert!(enter("203.0.113.7").is_none(), "the address has its share");
     }
 }

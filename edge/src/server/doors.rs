@@ -11,10 +11,11 @@ use axum::middleware::map_request;
 use proto::id::RequestId;
 
 use crate::admin::{Client, Operation, socket};
+use crate::ingress::listener::Admission;
 use crate::route::table::Table;
 use crate::server::StartError;
 use crate::shutdown::Shutdown;
-use crate::tunnel::listen::Settled;
+use crate::tunnel::listen::{Admit, Settled};
 
 /// Tells the admin doors what ingress knows of a request.
 pub(super) fn wired(door: Router) -> Router {
@@ -43,6 +44,15 @@ pub(super) fn settled(routes: Arc<Table>) -> Settled {
     })
 }
 
+/// Bounds the links that have not authenticated, as public connections are bounded.
+pub(super) fn strangers() -> Admit {
+    let admission = Admission::new(STRANGERS_MAX, STRANGERS_PER_ADDRESS);
+    Arc::new(move |address| {
+        let place = admission.enter(address)?;
+        Some(Box::new(place))
+    })
+}
+
 /// Opens the operator's socket and serves it until shutdown.
 pub(super) async fn operator_socket(
     data_dir: &Path,
@@ -54,4 +64,8 @@ pub(super) async fn operator_socket(
     Ok(listening)
 }
 
+/// An agent authenticates within two round trips; each of these may take ten seconds instead.
+const STRANGERS_MAX: usize = 1024;
+/// All agents behind one address that come back at once after a restart retry with jitter.
+const STRANGERS_PER_ADDRESS: usize = 64;
 const SETTLE_WITHIN: Duration = Duration::from_secs(5);

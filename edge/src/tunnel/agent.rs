@@ -23,12 +23,14 @@ use crate::secret;
 use crate::store::StoreError;
 use crate::tunnel::bind::{Asker, Granted, Refusal};
 use crate::tunnel::link::{Link, LinkStream};
-use crate::tunnel::listen::Tunnels;
+use crate::tunnel::listen::{Place, Tunnels};
 use crate::tunnel::registry::{Binding, Close, Joined, Tunnel};
 use crate::tunnel::stream::AgentStream;
 
 /// Serves one agent from its first frame to the end of its link.
-pub(super) async fn serve(tunnels: Tunnels, link: Link) {
+///
+/// `stranger` is the place that it holds until it has authenticated.
+pub(super) async fn serve(tunnels: Tunnels, link: Link, stranger: Place) {
     let control = tokio::time::timeout(limits::HANDSHAKE_WITHIN, link.accept()).await;
     let Ok(Ok(control)) = control else {
         tracing::debug!(agent.address = %link.peer(), "no control stream came");
@@ -54,6 +56,7 @@ pub(super) async fn serve(tunnels: Tunnels, link: Link) {
         from,
         to,
         received: BytesMut::new(),
+        stranger: Some(stranger),
         joined: None,
         bound: HashMap::new(),
         outcomes: FuturesUnordered::new(),
@@ -69,6 +72,8 @@ struct Driver {
     from: ReadHalf<LinkStream>,
     to: WriteHalf<LinkStream>,
     received: BytesMut,
+    /// Held until the agent has authenticated.
+    stranger: Option<Place>,
     /// Present once the agent has authenticated.
     joined: Option<Joined>,
     bound: HashMap<EndpointId, CancellationToken>,
@@ -241,6 +246,7 @@ impl Driver {
                     "tunnel up"
                 );
                 self.joined = Some(joined);
+                self.stranger = None;
                 self.machine
                     .answer(now, Answer::Authenticated { tunnel: id });
             }
@@ -407,7 +413,7 @@ async fn bind(
         authtoken: tunnel.authtoken,
         instance: tunnel.instance,
     };
-    let _deciding = tunnels.deciding.lock().await;
+    let deciding = tunnels.deciding.lock().await;
     let granted = tunnels
         .binder
         .claim(asker, &request, |held, wanted| {
@@ -421,11 +427,12 @@ async fn bind(
             Ok(())
         })
         .await?;
-    (tunnels.settled)(granted.endpoint.clone()).await;
     tunnels
         .registry
         .bind(granted.endpoint.id, binding)
         .map_err(refused)?;
+    drop(deciding);
+    (tunnels.settled)(granted.endpoint.clone()).await;
     Ok((granted, superseded))
 }
 

@@ -1,5 +1,6 @@
 //! Accepts agents on the public UDP port and gives each a driver of its own.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,11 @@ use crate::tunnel::registry::Registry;
 pub(crate) type Settled =
     Arc<dyn Fn(Endpoint) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
+/// Gives a place to a link that has not authenticated yet, unless its network, or all together, hold as
+/// many as they may. Freed when dropped.
+pub(crate) type Admit = Arc<dyn Fn(IpAddr) -> Option<Place> + Send + Sync>;
+pub(crate) type Place = Box<dyn Send + Sync>;
+
 /// What accepting and serving agents needs. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Tunnels {
@@ -29,6 +35,7 @@ pub(crate) struct Tunnels {
     pub(crate) store: Arc<Store>,
     pub(crate) binder: Binder,
     pub(crate) settled: Settled,
+    pub(crate) admit: Admit,
     pub(crate) edge: EdgeId,
     pub(crate) clock: Clock,
     pub(crate) shutdown: Shutdown,
@@ -45,17 +52,22 @@ impl Tunnels {
                 connecting = self.listener.accept() => connecting,
             };
             let Some(connecting) = connecting else { break };
+            let Some(place) = (self.admit)(connecting.peer().ip()) else {
+                tracing::debug!(agent.address = %connecting.peer(), "too many links that have not authenticated");
+                connecting.refuse();
+                continue;
+            };
             let tunnels = self.clone();
             self.shutdown
-                .spawn(async move { tunnels.establish(connecting).await });
+                .spawn(async move { tunnels.establish(connecting, place).await });
         }
         self.listener.stop_accepting();
     }
 
-    async fn establish(self, connecting: Connecting) {
+    async fn establish(self, connecting: Connecting, place: Place) {
         let peer = connecting.peer();
         match tokio::time::timeout(HANDSHAKE, connecting.establish()).await {
-            Ok(Ok(link)) => agent::serve(self, link).await,
+            Ok(Ok(link)) => agent::serve(self, link, place).await,
             Ok(Err(error)) => tracing::debug!(
                 error = &error as &dyn std::error::Error,
                 agent.address = %peer,

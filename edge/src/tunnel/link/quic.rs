@@ -111,6 +111,11 @@ impl Connecting {
         self.incoming.remote_address()
     }
 
+    /// Turns the link away before anything is spent on it.
+    pub(crate) fn refuse(self) {
+        self.incoming.refuse();
+    }
+
     /// Completes the handshake.
     pub(crate) async fn establish(self) -> Result<Link, LinkEnded> {
         let connection = self.incoming.await.map_err(ended)?;
