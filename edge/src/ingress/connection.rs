@@ -15,6 +15,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +36,8 @@ pub(crate) struct Connection {
     flushes: Arc<watch::Sender<u64>>,
     /// A body is under way, so that the connection's end must not look like the body's.
     in_body: Arc<AtomicBool>,
+    /// Has become something other than HTTP: its end is somebody else's affair.
+    upgraded: Arc<AtomicBool>,
 }
 
 /// How many requests were begun, and how many are open.
@@ -70,6 +73,7 @@ impl Connection {
             requests: Arc::new(watch::Sender::default()),
             flushes: Arc::new(watch::Sender::default()),
             in_body: Arc::default(),
+            upgraded: Arc::default(),
         }
     }
 
@@ -134,6 +138,11 @@ impl Connection {
         self.in_body.store(in_body, Ordering::Release);
     }
 
+    /// Notes that the connection no longer carries HTTP.
+    pub(crate) fn set_upgraded(&self) {
+        self.upgraded.store(true, Ordering::Release);
+    }
+
     /// Watches how many requests are open, for the idle time-out.
     pub(crate) fn watch_requests(&self) -> watch::Receiver<Requests> {
         self.requests.subscribe()
@@ -180,6 +189,8 @@ fn hold_little(_: &SockRef<'_>) -> std::io::Result<()> {
 pub(crate) struct PublicIo {
     stream: TlsStream<TcpStream>,
     connection: Connection,
+    /// Begins when our side has ended.
+    linger: Option<Linger>,
     /// Dropped after `stream`: says that the socket is closed.
     _gone: Gone,
     /// What counts the socket as open, also after an upgrade.
@@ -195,6 +206,7 @@ impl PublicIo {
         Self {
             stream,
             connection,
+            linger: None,
             _gone: gone,
             _place: place,
         }
@@ -259,7 +271,49 @@ impl AsyncWrite for PublicIo {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let this = &mut *self;
+        if this.linger.is_none() {
+            let ended = std::task::ready!(Pin::new(&mut this.stream).poll_shutdown(cx));
+            if ended.is_err() || this.connection.upgraded.load(Ordering::Acquire) {
+                return Poll::Ready(ended);
+            }
+        }
+        let linger = this.linger.get_or_insert_with(Linger::new);
+        linger.poll(&mut this.stream, cx).map(Ok)
+    }
+}
+
+/// What follows our side's end: closing a socket with unread bytes in it sends a reset, and that would
+/// take an answer with it which the client has not read yet, such as a 431 to a head that is still
+/// coming. So a little is read and forgotten first.
+#[derive(Debug)]
+struct Linger {
+    until: Pin<Box<Sleep>>,
+    bytes_left: usize,
+}
+
+impl Linger {
+    fn new() -> Self {
+        Self {
+            until: Box::pin(tokio::time::sleep(LINGER_WITHIN)),
+            bytes_left: LINGER_BYTES_MAX,
+        }
+    }
+
+    /// Ready when the client has ended its side, or has had enough time or bytes.
+    fn poll(&mut self, stream: &mut TlsStream<TcpStream>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut scratch = [0; 4096];
+        while self.bytes_left > 0 {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut *stream).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    self.bytes_left = self.bytes_left.saturating_sub(buffer.filled().len());
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return self.until.as_mut().poll(cx),
+            }
+        }
+        Poll::Ready(())
     }
 }
 
@@ -269,5 +323,8 @@ impl AsyncWrite for PublicIo {
     expect(dead_code, reason = "set where it can be")
 )]
 const UNSENT_MAX: u32 = 16 * 1024;
+const LINGER_WITHIN: Duration = Duration::from_secs(1);
+/// What a client may have sent before it hears the answer; more is cut off.
+const LINGER_BYTES_MAX: usize = 1 << 20;
 const KEEP_ALIVE_AFTER: Duration = Duration::from_mins(1);
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);

@@ -308,6 +308,7 @@ impl Exchange {
             return End::UpstreamGone;
         };
         let on_upstream = hyper::upgrade::on(&mut response);
+        self.connection.set_upgraded();
         let answer = Answer {
             status: response.status(),
             headers: response.headers().clone(),
