@@ -297,28 +297,4 @@ const ANIMALS: &[&str] = &[
 ];
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Labels are what DNS and certificates take.
-    #[test]
-    fn labels() {
-        for good in ["a", "my-app", "x1", &"a".repeat(63)] {
-            assert!(is_label(good), "{good}");
-        }
-        for bad in [
-            "",
-            "-a",
-            "a-",
-            "A",
-            "a.b",
-            "a_b",
-            "ä",
-            "xn--\u{e4}",
-            &"a".repeat(64),
-        ] {
-            assert!(!is_label(bad), "{bad}");
-        }
-        assert!(ADJECTIVES.iter().chain(ANIMALS).all(|word| is_label(word)));
-    }
-}
+mod tests;
