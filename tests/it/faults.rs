@@ -1,6 +1,7 @@
 //! What cannot be made durable was not revoked: 503, never 204; and everything heals by itself.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use tests::fault::{FailingCalls, SmallDisk};
@@ -106,6 +107,66 @@ async fn writes_without_room() {
         "ENOSPC",
     )
     .await;
+}
+
+/// e13, as far as one edge goes: for ten seconds its store can be neither read nor written. Whoever is
+/// signed in is served from what the edge holds or told to come back: no redirect, no cookie touched. A
+/// login and a revocation are told to come back, and a forged cookie is refused without the store. It ends
+/// by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_disk() {
+    let mut world = World::with_login().await;
+    let agent = world.login_agent("app").await;
+    let mut people = Vec::new();
+    for _ in 0..8 {
+        people.push(Person::sign_in(&world, &agent).await);
+    }
+    world.restart_edge().await;
+    world.online(&agent).await;
+    let Some(fault) = FailingCalls::begin(
+        world.edge.process.pid(),
+        &store_file(&world),
+        "pread64,preadv,preadv2,read,pwrite64,pwritev,pwritev2,write,ftruncate",
+        "EIO",
+        &world.logs(),
+        "a_dead_disk",
+    )
+    .await
+    else {
+        return;
+    };
+    let begun = Instant::now();
+    while begun.elapsed() < TROUBLE {
+        for person in &people {
+            let reply = person.ask(&world).await;
+            assert!(
+                matches!(reply.status, 200 | 503),
+                "{} {}",
+                reply.status,
+                reply.text()
+            );
+            assert_eq!(reply.header("set-cookie"), None);
+            assert_eq!(reply.header("location"), None);
+            assert_eq!(reply.status == 503, reply.header("retry-after").is_some());
+        }
+        let forged = format!("{}x", people[0].session.cookie);
+        let reply = Ask::get(&world.net, "app", "/x")
+            .cookie(&forged)
+            .send(&world.net, Version::H1)
+            .await;
+        reply.assert_refused(401, "SP_2001", "a forged cookie");
+        login_is_refused_kindly(&world, &agent).await;
+        assert_not_done(&world.api.delete(&people[0].path()).await);
+    }
+    fault.end().await;
+    for person in &people {
+        wait::until("the store is back", || async {
+            let reply = person.ask(&world).await;
+            assert!(matches!(reply.status, 200 | 503), "{}", reply.status);
+            (reply.status == 200).then_some(())
+        })
+        .await;
+    }
 }
 
 /// While the store's calls fail: 503 for every way to revoke, the sessions live on with their streams,
@@ -292,3 +353,6 @@ fn store_file(world: &World) -> PathBuf {
         .find(|path| path.extension().is_some_and(|ending| ending == "redb"))
         .expect("the store's file")
 }
+
+/// As long as the case says.
+const TROUBLE: Duration = Duration::from_secs(10);

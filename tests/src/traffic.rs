@@ -589,4 +589,4 @@ pub async fn judge(
 
 const STALLED_WINDOW: u32 = 16 * 1024;
 /// From the edge over the agent to this process's own turn on a busy computer.
-const UNDER_WAY_NS: u64 = 1_000_000_000;
+const UNDER_WAY_NS: u64 = 250_000_000;

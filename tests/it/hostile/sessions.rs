@@ -214,8 +214,8 @@ async fn e05_subdomain_tossing(bench: &Bench) {
 }
 
 async fn e06_forged_id_flood(bench: &Bench) {
-    // Forged ids with the shape of real ones: each is refused in process. With the store's file out of the
-    // way of every read and write this would still answer, which `faults` shows; here, that it is quick.
+    // Forged ids with the shape of real ones: each is refused in process, and quickly. That none gets as far
+    // as the store is the edge's own test of this name.
     let good = bench
         .ada
         .jar

@@ -194,6 +194,47 @@ async fn foreign_targets() {
     }
 }
 
+/// e06: a forged cookie is refused in process. Whatever part of it was changed, it never gets as far as
+/// the live table, which is the only way to the store.
+#[tokio::test]
+async fn e06_forged_ids_never_reach_the_store() {
+    let world = World::new().await;
+    let mut ada = Browser::of("ada");
+    ada.visit(&world, APP).await.1.permit();
+    ada.get(&world, APP).await.permit();
+    let known = world.live.len();
+    assert_eq!(known, 1, "what is genuine is looked up");
+    let (key, genuine) = ada
+        .jar
+        .iter()
+        .find(|(_, value)| value.matches('.').count() == 4)
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .unwrap();
+    let mut tried = 0;
+    for at in 0..genuine.len() {
+        for new in ["A", "b"] {
+            let mut value = genuine.clone();
+            value.replace_range(at..=at, new);
+            if value == genuine {
+                continue;
+            }
+            let mut forger = ada.clone();
+            forger.jar.insert(key.clone(), value);
+            let parts = forger.fetch("GET", &format!("{APP}/x"), &[]);
+            let route = world.route("app.otter.localhost");
+            let verdict = world
+                .auth
+                .authorize(&route, &parts, [127, 0, 0, 1].into())
+                .await;
+            assert!(matches!(verdict, Verdict::Login(_)), "{at} {new}");
+            tried += 1;
+        }
+    }
+    assert!(tried > 200, "{tried}");
+    assert_eq!(world.live.len(), known);
+    ada.get(&world, APP).await.permit();
+}
+
 /// e12: a sign-out that another site sends, or without the cookie, ends nothing.
 #[tokio::test]
 async fn e12_forged_sign_out() {
