@@ -232,8 +232,6 @@ impl Edge {
             &self.admission,
         )
         .map_err(StartError::Io)?;
-        // Said once the doors are open: whoever reads it may use them at once.
-        ready::announce(&self.ready, json);
         let tunnels = self.tunnels.clone();
         self.shutdown.spawn(self.tunnels.run());
         self.shutdown.spawn(activity::run(
