@@ -11,7 +11,7 @@ use proto::window::SLOW_AFTER;
 /// A link's two ends. The agent's sends without end on streams that ask for it, else so many bytes.
 struct Pair {
     link: Link,
-    _agent: Agent,
+    agent: Agent,
     port: Port,
     budget: Budget,
 }
@@ -33,7 +33,7 @@ impl Pair {
         let link = port.links.recv().await.unwrap();
         Self {
             link,
-            _agent: agent,
+            agent,
             port,
             budget,
         }
@@ -98,6 +98,10 @@ async fn stalled_readers_take_nothing_from_the_others() {
     let stalled = pair.stall(40).await;
     pair.until("the window has grown", |pair| {
         pair.link.held() == 40 * STREAM_WINDOW
+    })
+    .await;
+    pair.until("they hold all that they may", |pair| {
+        pair.agent.connection.stats().udp_tx.bytes > 40 * STREAM_WINDOW
     })
     .await;
     let mut reading = JoinSet::new();
