@@ -16,7 +16,7 @@ use crate::ingress::body::ResponseBody;
 use crate::ingress::connection::{Connection, Version};
 use crate::ingress::exchange::{Answer, Exchange, NoAnswer};
 use crate::ingress::headers;
-use crate::ingress::request::{RequestBody, Target};
+use crate::ingress::request::{RequestBody, Target, hold_for_continue};
 use crate::ingress::upgrade::Protocol;
 use crate::model::session::CutReason;
 use crate::tunnel::registry::{Binding, Registry};
@@ -103,6 +103,7 @@ pub(crate) async fn forward(
     *request.uri_mut() = target.path_and_query.into();
     *request.version_mut() = HttpVersion::HTTP_11;
     *request.headers_mut() = parts.headers;
+    hold_for_continue(&mut request);
 
     let open = connection.begin_request();
     let exchange = Exchange {
