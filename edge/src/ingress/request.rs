@@ -148,7 +148,10 @@ fn is_dot_segment(segment: &str) -> bool {
 /// The client's request body on its way to the upstream. Pulled, never buffered; a client that sends
 /// nothing for too long ends the request.
 #[derive(Debug)]
-pub(crate) struct RequestBody {
+pub(crate) struct RequestBody(Option<Arriving>);
+
+#[derive(Debug)]
+struct Arriving {
     incoming: Incoming,
     idle: Pin<Box<Sleep>>,
     idle_max: Duration,
@@ -161,12 +164,19 @@ type Hold = Timeout<WaitForCancellationFutureOwned>;
 
 impl RequestBody {
     pub(crate) fn new(incoming: Incoming, idle_max: Duration) -> Self {
-        Self {
+        if incoming.is_end_stream() {
+            return Self::empty();
+        }
+        Self(Some(Arriving {
             incoming,
             idle: Box::pin(tokio::time::sleep(idle_max)),
             idle_max,
             held: None,
-        }
+        }))
+    }
+
+    pub(crate) const fn empty() -> Self {
+        Self(None)
     }
 }
 
@@ -174,16 +184,15 @@ impl RequestBody {
 /// `100 Continue` to the client when the body is first asked for, so it is not asked for before the
 /// upstream has said so. An upstream that knows nothing of it is waited for no longer than clients wait.
 pub(crate) fn hold_for_continue(request: &mut Request<RequestBody>) {
-    let expects = request
-        .headers()
-        .get(header::EXPECT)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    if !expects {
+    let expectation = request.headers().get(header::EXPECT);
+    let expects =
+        expectation.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let Some(arriving) = request.body_mut().0.as_mut().filter(|_| expects) else {
         return;
-    }
+    };
     let word = CancellationToken::new();
     let hold = tokio::time::timeout(CONTINUE_WITHIN, word.clone().cancelled_owned());
-    request.body_mut().held = Some(Box::pin(hold));
+    arriving.held = Some(Box::pin(hold));
     hyper::ext::on_informational(request, move |interim| {
         if interim.status() == StatusCode::CONTINUE {
             word.cancel();
@@ -199,20 +208,23 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ClientFault>>> {
-        if let Some(held) = &mut self.held {
+        let Some(arriving) = &mut self.0 else {
+            return Poll::Ready(None);
+        };
+        if let Some(held) = &mut arriving.held {
             // Said, or not said in time: either way the body goes on now.
             let _ = std::task::ready!(held.as_mut().poll(cx));
-            self.held = None;
-            let deadline = Instant::now() + self.idle_max;
-            self.idle.as_mut().reset(deadline);
+            arriving.held = None;
+            let deadline = Instant::now() + arriving.idle_max;
+            arriving.idle.as_mut().reset(deadline);
         }
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
+        match Pin::new(&mut arriving.incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
-                let deadline = Instant::now() + self.idle_max;
-                self.idle.as_mut().reset(deadline);
+                let deadline = Instant::now() + arriving.idle_max;
+                arriving.idle.as_mut().reset(deadline);
                 Poll::Ready(frame.map(|frame| frame.map(cleaned).map_err(|_| ClientFault::Broken)))
             }
-            Poll::Pending => match self.idle.as_mut().poll(cx) {
+            Poll::Pending => match arriving.idle.as_mut().poll(cx) {
                 Poll::Ready(()) => Poll::Ready(Some(Err(ClientFault::Idle))),
                 Poll::Pending => Poll::Pending,
             },
@@ -220,11 +232,16 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.0
+            .as_ref()
+            .is_none_or(|arriving| arriving.incoming.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.0.as_ref().map_or_else(
+            || SizeHint::with_exact(0),
+            |arriving| arriving.incoming.size_hint(),
+        )
     }
 }
 
