@@ -21,7 +21,7 @@ use crate::ingress::connection::{Connection, Version};
 use crate::ingress::exchange::{Answer, Exchange, Home, NoAnswer};
 use crate::ingress::headers;
 use crate::ingress::pool::{Idle, Key};
-use crate::ingress::request::{RequestBody, Target};
+use crate::ingress::request::{RequestBody, Target, hold_for_continue};
 use crate::ingress::upgrade::Protocol;
 use crate::ingress::upstream::Upstream;
 use crate::model::session::CutReason;
@@ -236,6 +236,7 @@ fn towards_upstream(
     *request.uri_mut() = target.path_and_query.into();
     *request.version_mut() = HttpVersion::HTTP_11;
     *request.headers_mut() = parts.headers;
+    hold_for_continue(&mut request);
     Ok((request, upgrade))
 }
 
