@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use http::HeaderValue;
+use proto::bind::{BindRequest, UpstreamProtocol};
 use proto::code::Code;
 use proto::id::{AuthtokenId, EndpointId, InstanceId, TunnelId};
 use tokio_util::sync::CancellationToken;
@@ -39,8 +41,17 @@ pub(crate) struct Binding {
     pub(crate) tunnel: Arc<Tunnel>,
     pub(crate) generation: u64,
     pub(crate) pooling: bool,
+    pub(crate) serving: Serving,
     /// Given up in favour of a newer one: its driver tells the agent.
     pub(crate) superseded: CancellationToken,
+}
+
+/// How the upstream behind a binding wants to be spoken to. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Serving {
+    pub(crate) upstream_protocol: UpstreamProtocol,
+    /// In the place of the host that the visitor named.
+    pub(crate) host_header: Option<HeaderValue>,
 }
 
 /// A tunnel's place in the registry.
@@ -178,6 +189,19 @@ impl Registry {
             .keys()
             .copied()
             .collect()
+    }
+}
+
+impl Serving {
+    /// What a bind that passed its check asks for.
+    pub(crate) fn of(request: &BindRequest) -> Self {
+        Self {
+            upstream_protocol: request.upstream_protocol,
+            host_header: request
+                .host_header
+                .as_deref()
+                .and_then(|host| HeaderValue::from_str(host).ok()),
+        }
     }
 }
 
