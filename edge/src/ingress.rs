@@ -1,7 +1,7 @@
 //! The public door: connections, requests, and the story of each in `handle`.
 //!
 //! Reading order: `listener`, `http`, `handle`, `request`, `headers`, `forward`, `exchange`,
-//! `upgrade`; `respond` is the one place where an error becomes HTTP here. Nothing is decided in
+//! `upgrade`, `websocket`, `streams`; `respond` is the one place where an error becomes HTTP here. Nothing is decided in
 //! this module: `auth` judges, `tunnel` picks.
 
 pub(crate) mod access_log;
@@ -16,7 +16,9 @@ pub(crate) mod http;
 pub(crate) mod listener;
 pub(crate) mod request;
 pub(crate) mod respond;
+pub(crate) mod streams;
 pub(crate) mod upgrade;
+pub(crate) mod websocket;
 
 use std::sync::Arc;
 use std::time::Duration;

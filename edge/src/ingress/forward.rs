@@ -17,7 +17,8 @@ use crate::ingress::connection::{Connection, Version};
 use crate::ingress::exchange::{Answer, Exchange, NoAnswer};
 use crate::ingress::headers;
 use crate::ingress::request::{RequestBody, Target};
-use crate::ingress::upgrade::Protocol;
+use crate::ingress::upgrade::{Client, Protocol};
+use crate::ingress::websocket::{self, Extended};
 use crate::model::session::CutReason;
 use crate::tunnel::registry::{Binding, Registry, Serving};
 use crate::tunnel::stream::AgentStream;
@@ -101,6 +102,10 @@ pub(crate) async fn forward(
     if let Some(host) = opened.serving.host_header {
         parts.headers.insert(header::HOST, host);
     }
+    let extended = upgrade.as_ref().and_then(|client| client.extended.clone());
+    if let Some(extended) = &extended {
+        extended.add_key(&mut parts.headers);
+    }
     if upgrade.is_some()
         && let Some(protocol) = asked
     {
@@ -124,6 +129,9 @@ pub(crate) async fn forward(
         upgrade,
     };
     match exchange.begin(opened.stream, request).await {
+        Ok(answer) if extended.is_some() && answer.status == StatusCode::SWITCHING_PROTOCOLS => {
+            Ok(websocket::opened(response_of(answer)))
+        }
         Ok(answer) => Ok(response_of(answer)),
         Err(NoAnswer::Failed(code)) => Err(code),
         Err(NoAnswer::Cut(reason)) => Err(code_of(reason)),
@@ -157,11 +165,9 @@ fn upgrade_headers(headers: &HeaderMap) -> HeaderMap {
 
 /// The upgrade that a request asks for. One to HTTP/2 in the clear is no business of an upstream
 /// behind us: it would take the connection out of our hands.
-fn upgrade_of(
-    connection: &Connection,
-    parts: &mut request::Parts,
-) -> Result<Option<(Protocol, OnUpgrade)>, Code> {
-    if connection.version != Version::Http1 {
+fn upgrade_of(connection: &Connection, parts: &mut request::Parts) -> Result<Option<Client>, Code> {
+    let extended = parts.extensions.remove::<Extended>();
+    if connection.version != Version::Http1 && extended.is_none() {
         return Ok(None);
     }
     let names_upgrade = parts
@@ -197,7 +203,11 @@ fn upgrade_of(
     Ok(parts
         .extensions
         .remove::<OnUpgrade>()
-        .map(|upgrade| (protocol, upgrade)))
+        .map(|upgraded| Client {
+            protocol,
+            upgraded,
+            extended,
+        }))
 }
 
 /// Why a request that was let in is refused before anything reached the client.
