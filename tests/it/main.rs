@@ -46,4 +46,5 @@ mod review;
 mod revoke;
 mod rounds;
 mod secrets;
+mod transparent;
 mod unauthorized;
