@@ -20,6 +20,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::ingress::listener::Place;
+use crate::metrics::{Direction, Metrics};
 
 /// What the exchanges of a connection share. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -195,13 +196,19 @@ pub(crate) struct PublicIo {
     _gone: Gone,
     /// What counts the socket as open, also after an upgrade.
     _place: Place,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug)]
 struct Gone(CancellationToken);
 
 impl PublicIo {
-    pub(crate) fn new(stream: TlsStream<TcpStream>, connection: Connection, place: Place) -> Self {
+    pub(crate) fn new(
+        stream: TlsStream<TcpStream>,
+        connection: Connection,
+        place: Place,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let gone = Gone(connection.gone.clone());
         Self {
             stream,
@@ -209,6 +216,15 @@ impl PublicIo {
             linger: None,
             _gone: gone,
             _place: place,
+            metrics,
+        }
+    }
+}
+
+impl PublicIo {
+    fn count_out(&self, written: &Poll<std::io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.metrics.bytes(Direction::Out, *bytes);
         }
     }
 }
@@ -237,7 +253,13 @@ impl AsyncRead for PublicIo {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let bytes = buffer.filled().len() - before;
+        if bytes > 0 {
+            self.metrics.bytes(Direction::In, bytes);
+        }
+        read
     }
 }
 
@@ -247,7 +269,9 @@ impl AsyncWrite for PublicIo {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.count_out(&written);
+        written
     }
 
     fn poll_write_vectored(
@@ -255,7 +279,9 @@ impl AsyncWrite for PublicIo {
         cx: &mut Context<'_>,
         slices: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.count_out(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -37,7 +37,11 @@ pub(crate) async fn handle(
         Ok(target) => dispatch(ingress, connection, request, target, &asker, &mut record).await,
         Err(code) => respond::failure(code, &asker),
     };
-    record.end(ingress.clock, response.status());
+    let elapsed = record.end(ingress.clock, response.status());
+    let code = response.extensions().get::<Code>().copied();
+    ingress
+        .metrics
+        .request(response.status().as_u16(), code, elapsed);
     response
 }
 

@@ -26,6 +26,13 @@ pub(crate) struct Tunnel {
     pub(crate) close: Close,
 }
 
+impl Tunnel {
+    /// Exchanges under way.
+    pub(crate) fn load(&self) -> u64 {
+        self.open_streams.load(Ordering::Relaxed)
+    }
+}
+
 /// A one-time order to close a tunnel.
 #[derive(Debug, Default)]
 pub(crate) struct Close {
@@ -160,6 +167,16 @@ impl Registry {
             .values()
             .filter(|tunnel| tunnel.authtoken == authtoken)
             .for_each(|tunnel| tunnel.close.give(code));
+    }
+
+    /// Every tunnel.
+    pub(crate) fn all(&self) -> Vec<Arc<Tunnel>> {
+        self.tunnels
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .map(Arc::clone)
+            .collect()
     }
 
     /// How many tunnels there are.
