@@ -3,8 +3,9 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::OnceLock;
 
 use anyhow::{Context as _, ensure};
 use proto::code::{Blame, Code};
@@ -160,8 +161,14 @@ fn cell(text: &str) -> String {
 
 /// What the edge prints about itself.
 fn of_edge(root: &Path, page: &str) -> anyhow::Result<String> {
-    let programs = workspace::build(root).context("edge, which knows it, cannot be built")?;
-    let output = Command::new(&programs.edge)
+    static EDGE: OnceLock<PathBuf> = OnceLock::new();
+    let edge = if let Some(edge) = EDGE.get() {
+        edge
+    } else {
+        let programs = workspace::build(root).context("edge, which knows it, cannot be built")?;
+        EDGE.get_or_init(|| programs.edge)
+    };
+    let output = Command::new(edge)
         .args(["docs", page])
         .stdin(Stdio::null())
         .output()

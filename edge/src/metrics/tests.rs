@@ -1,3 +1,5 @@
+//! What is counted comes out again, and everything that comes out is documented.
+
 use super::*;
 
 fn text(metrics: &Arc<Metrics>, now: Now) -> String {
