@@ -9,11 +9,11 @@ use proto::code::Code;
 use tower::ServiceExt;
 
 use crate::auth::{Auth, Verdict};
-use crate::ingress::Ingress;
+use crate::ingress::Worker;
 use crate::ingress::access_log::Record;
 use crate::ingress::body::ResponseBody;
 use crate::ingress::connection::Connection;
-use crate::ingress::forward::{self, Passed};
+use crate::ingress::forward::{self, Passed, Reuse};
 use crate::ingress::request::Target;
 use crate::ingress::respond::{self, Asker};
 use crate::model::site::ReservedHost;
@@ -22,10 +22,11 @@ use crate::secret;
 
 /// Serves one public request and writes its one line in the access log.
 pub(crate) async fn handle(
-    ingress: &Ingress,
+    worker: &Worker,
     connection: &Connection,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
+    let ingress = &worker.ingress;
     let asker = Asker::of(secret::new_id(ingress.clock.unix_ms()), &request);
     let mut record = Record::begin(ingress.clock, connection, &request, asker.request_id);
     let response = match Target::of(
@@ -34,7 +35,7 @@ pub(crate) async fn handle(
         request.uri(),
         request.headers(),
     ) {
-        Ok(target) => dispatch(ingress, connection, request, target, &asker, &mut record).await,
+        Ok(target) => dispatch(worker, connection, request, target, &asker, &mut record).await,
         Err(code) => respond::failure(code, &asker),
     };
     let elapsed = record.end(ingress.clock, response.status());
@@ -46,13 +47,14 @@ pub(crate) async fn handle(
 }
 
 async fn dispatch(
-    ingress: &Ingress,
+    worker: &Worker,
     connection: &Connection,
     request: Request<Incoming>,
     target: Target,
     asker: &Asker,
     record: &mut Record,
 ) -> Response<ResponseBody> {
+    let ingress = &worker.ingress;
     record.host(&target.host);
     match ingress.site.reserved(&target.host) {
         Some(ReservedHost::Auth) => match collect(request, ingress.limits.body_idle).await {
@@ -80,7 +82,7 @@ async fn dispatch(
                     Err(code) => respond::failure(code, asker),
                 }
             }
-            Some(route) => serve(ingress, connection, route, request, target, asker, record).await,
+            Some(route) => serve(worker, connection, route, request, target, asker, record).await,
             None => respond::failure(Code::UnknownHost, asker),
         },
     }
@@ -88,7 +90,7 @@ async fn dispatch(
 
 /// route → authorize → pick → open → forward(permit, …)
 async fn serve(
-    ingress: &Ingress,
+    worker: &Worker,
     connection: &Connection,
     route: Route,
     request: Request<Incoming>,
@@ -96,6 +98,7 @@ async fn serve(
     asker: &Asker,
     record: &mut Record,
 ) -> Response<ResponseBody> {
+    let ingress = &worker.ingress;
     let (parts, body) = request.into_parts();
     record.endpoint(route.endpoint.id);
     let mut permit = match ingress
@@ -108,7 +111,8 @@ async fn serve(
         Verdict::Deny(code) => return respond::failure(code, asker),
     };
     record.session(permit.session().map(|session| session.id));
-    let opened = match forward::open(&mut permit, &ingress.registry).await {
+    let reuse = Reuse::of(&parts, &body);
+    let opened = match forward::open(&mut permit, worker, connection, reuse).await {
         Ok(opened) => opened,
         Err(code) => return respond::failure(code, asker),
     };
@@ -120,7 +124,7 @@ async fn serve(
         identity,
         body_idle: ingress.limits.body_idle,
     };
-    match forward::forward(permit, opened, connection, passed).await {
+    match forward::forward(permit, opened, worker, connection, passed).await {
         Ok(response) => response,
         Err(code) => respond::failure(code, asker),
     }

@@ -65,7 +65,7 @@ pub(super) const REQUEST_SECONDS: Metric = Metric::histogram(
 );
 pub(super) const REVOKE_TO_CUT: Metric = Metric::histogram(
     "revoke_to_cut_seconds",
-    "From a revocation's arrival at this edge to the end of each exchange that it cut",
+    "From a revocation's arrival at this edge until each exchange of those whom it ended is gone",
 );
 pub(super) const BYTES: Metric = Metric::counter(
     "bytes",
