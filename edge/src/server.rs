@@ -415,7 +415,7 @@ fn presence(
     Box::new(move || Presence {
         edge,
         started_at,
-        tunnels: registry.tunnels() as u64,
+        tunnels: registry.all().len() as u64,
         sessions: live.len() as u64,
         online: registry.online(),
     })
