@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proto::budget::Budget;
 use proto::id::EdgeId;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_rustls::TlsAcceptor;
@@ -166,7 +167,10 @@ impl Edge {
         .start()
         .await
         .map_err(StartError::Store)?;
-        let seats = Seat::all(bound.udp, quic, &cluster_key.derive("link reset"))
+        let links = settings.links;
+        let budget = Budget::new(links.unread_per_agent_bytes, links.unread_bytes);
+        let reset_key = cluster_key.derive("link reset");
+        let seats = Seat::all(bound.udp, quic, &reset_key, links.congestion, &budget)
             .map_err(StartError::Io)?;
         let tunnels = Tunnels {
             listeners: Arc::default(),

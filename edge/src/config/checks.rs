@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_saphyr::Spanned;
 
 use super::file::Source;
+use super::links::links;
 use super::{
     At, CertificateFiles, ConfigError, ENV_KEY, ENV_KEY_FILE, KeyEnvironment, KeySource, Overrides,
     Settings, default_data_dir, duration,
@@ -85,6 +86,7 @@ pub(super) fn settings(
             keys.connections_per_address.as_ref(),
         )?
         .unwrap_or(CONNECTIONS_PER_ADDRESS),
+        links: links(source)?,
         advertise: advertise(source)?,
         metrics,
         access_log: overrides.access_log.or_else(|| {
@@ -377,7 +379,7 @@ fn absolute(path: PathBuf) -> Result<PathBuf, ConfigError> {
     std::path::absolute(&path).map_err(|source| ConfigError::Folder { path, source })
 }
 
-fn refused(at: At, message: &str) -> ConfigError {
+pub(super) fn refused(at: At, message: &str) -> ConfigError {
     ConfigError::Refused {
         at,
         message: message.to_owned(),
