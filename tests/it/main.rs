@@ -46,5 +46,6 @@ mod review;
 mod revoke;
 mod rounds;
 mod secrets;
+mod smuggling;
 mod transparent;
 mod unauthorized;
