@@ -37,6 +37,7 @@ mod dashboard;
 mod edge_cli;
 mod faults;
 mod forward;
+mod h2spec;
 mod hostile;
 mod login;
 mod places;
