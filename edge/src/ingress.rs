@@ -1,8 +1,8 @@
 //! The public door: connections, requests, and the story of each in `handle`.
 //!
 //! Reading order: `listener`, `http`, `handle`, `request`, `headers`, `forward`, `exchange`,
-//! `upstream`, `pool`, `tail`, `upgrade`; `respond` is the one place where an error becomes HTTP here. Nothing is decided in
-//! this module: `auth` judges, `tunnel` picks.
+//! `upstream`, `pool`, `tail`, `upgrade`, `websocket`, `streams`; `respond` is the one place where an
+//! error becomes HTTP here. Nothing is decided in this module: `auth` judges, `tunnel` picks.
 
 pub(crate) mod access_log;
 pub(crate) mod body;
@@ -17,9 +17,11 @@ pub(crate) mod listener;
 pub(crate) mod pool;
 pub(crate) mod request;
 pub(crate) mod respond;
+pub(crate) mod streams;
 pub(crate) mod tail;
 pub(crate) mod upgrade;
 pub(crate) mod upstream;
+pub(crate) mod websocket;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -27,7 +27,7 @@ use crate::ingress::headers;
 use crate::ingress::pool::{Idle, Key, Pool};
 use crate::ingress::request::{ClientFault, RequestBody, client_fault};
 use crate::ingress::tail::Left;
-use crate::ingress::upgrade::{self, End, Protocol};
+use crate::ingress::upgrade::{self, Client, End};
 use crate::ingress::upstream::{Gathered, NoResponse, Upstream};
 use crate::model::session::CutReason;
 use crate::tunnel::registry::Slot;
@@ -42,7 +42,7 @@ pub(crate) struct Exchange {
     /// Held while the exchange lives: its tunnel counts it.
     pub(crate) load: Load,
     /// Present when the client asked for an upgrade.
-    pub(crate) upgrade: Option<(Protocol, hyper::upgrade::OnUpgrade)>,
+    pub(crate) upgrade: Option<Client>,
 }
 
 /// The upstream's answer, on its way to the client.
@@ -434,12 +434,16 @@ impl Exchange {
         upstream: &mut Upstream,
         head: oneshot::Sender<Result<Answer, NoAnswer>>,
     ) -> End {
-        let Some((protocol, client)) = self.upgrade.take() else {
+        let client = self
+            .upgrade
+            .take()
+            .filter(|client| client.takes(response.headers()));
+        let Some(client) = client else {
             let _ = head.send(Err(NoAnswer::Failed(Code::UpstreamBadResponse)));
             return End::UpstreamGone;
         };
         let on_upstream = hyper::upgrade::on(&mut response);
-        self.connection.set_upgraded();
+        let (protocol, on_client, side) = client.begin(&self.connection);
         let answer = Answer {
             status: response.status(),
             headers: response.headers().clone(),
@@ -448,37 +452,30 @@ impl Exchange {
         if head.send(Ok(answer)).is_err() {
             return End::ClientGone;
         }
-        let both = async { tokio::try_join!(on_upstream, client) };
+        let both = async { tokio::try_join!(on_upstream, on_client) };
         // The kill is ordered before the other branches are dropped: the client's socket may be in one of
         // them by now, and closes with a reset only if it knows.
         let cut = async {
             let reason = self.permit.cut().await;
-            self.connection.order_kill();
+            side.order_reset();
             reason
         };
         let both = tokio::select! {
             biased;
             reason = cut => {
                 upstream.cut();
-                self.connection.kill().await;
+                side.reset().await;
                 return End::Cut(reason);
             }
             () = self.connection.is_gone() => return End::ClientGone,
             both = upstream.beside(both) => both,
         };
         let Ok((upstream_io, client_io)) = both else {
-            self.connection.order_kill();
+            side.order_reset();
             return End::UpstreamGone;
         };
         let (client, upstream) = (TokioIo::new(client_io), TokioIo::new(upstream_io));
-        upgrade::carry(
-            protocol,
-            client,
-            upstream,
-            &mut self.permit,
-            &self.connection,
-        )
-        .await
+        upgrade::carry(protocol, client, upstream, &mut self.permit, &side).await
     }
 }
 

@@ -22,10 +22,11 @@ use crate::ingress::exchange::{Answer, Exchange, Home, NoAnswer};
 use crate::ingress::headers;
 use crate::ingress::pool::{Idle, Key};
 use crate::ingress::request::{RequestBody, Target, hold_for_continue};
-use crate::ingress::upgrade::Protocol;
+use crate::ingress::upgrade::{Client, Protocol};
 use crate::ingress::upstream::Upstream;
+use crate::ingress::websocket::{self, Extended};
 use crate::model::session::CutReason;
-use crate::tunnel::registry::{Binding, Tunnel};
+use crate::tunnel::registry::{Binding, Serving, Tunnel};
 use crate::tunnel::stream::{AgentStream, NotOpened};
 
 /// A request that was let in, taken apart.
@@ -43,6 +44,7 @@ pub(crate) struct Passed {
 pub(crate) struct Opened {
     way: Way,
     load: Load,
+    serving: Serving,
 }
 
 #[derive(Debug)]
@@ -50,9 +52,6 @@ enum Way {
     Fresh(Box<(Upstream, Home)>),
     Idle(Idle),
 }
-
-/// What a client wants its connection to become, and how to get at it then.
-type Upgrading = (Protocol, OnUpgrade);
 
 /// Which upstream connections a request may have.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -104,8 +103,11 @@ pub(crate) async fn open(
                 .take(&key)
                 .or_else(|| worker.pool.take(&key, age_max))
         {
-            let (way, load) = (Way::Idle(idle), Load::on(&binding));
-            return Ok(Opened { way, load });
+            return Ok(Opened {
+                way: Way::Idle(idle),
+                load: Load::on(&binding),
+                serving: binding.serving,
+            });
         }
         let slot = tunnel.reserve().or_else(|| {
             worker.pool.evict(tunnel.id);
@@ -128,6 +130,7 @@ pub(crate) async fn open(
                 .map(|upstream| Opened {
                     way: Way::Fresh(Box::new((upstream, home))),
                     load,
+                    serving: binding.serving.clone(),
                 })
             }
             None => Err(NotOpened::new(Code::TunnelBusy, "")),
@@ -167,7 +170,11 @@ pub(crate) async fn forward(
     connection: &Connection,
     passed: Passed,
 ) -> Result<Response<ResponseBody>, Code> {
-    let (request, upgrade) = towards_upstream(connection, passed)?;
+    let (mut request, upgrade) = towards_upstream(connection, passed)?;
+    let is_extended = upgrade
+        .as_ref()
+        .is_some_and(|client| client.extended.is_some());
+    address(&mut request, &opened.serving);
     let exchange = Exchange {
         permit,
         connection: connection.clone(),
@@ -184,10 +191,11 @@ pub(crate) async fn forward(
     };
     let answer = match answer {
         Err(NoAnswer::Again(again)) => {
-            let (mut exchange, request) = *again;
+            let (mut exchange, mut request) = *again;
             tracing::debug!("an idle connection was dead: once more on a fresh one");
             let opened = open(&mut exchange.permit, worker, connection, Reuse::Never).await?;
             exchange.load = opened.load;
+            address(&mut request, &opened.serving);
             match opened.way {
                 Way::Fresh(fresh) => {
                     let (upstream, home) = *fresh;
@@ -199,6 +207,9 @@ pub(crate) async fn forward(
         answer => answer,
     };
     match answer {
+        Ok(answer) if is_extended && answer.status == StatusCode::SWITCHING_PROTOCOLS => {
+            Ok(websocket::opened(response_of(answer)))
+        }
         Ok(answer) => Ok(response_of(answer)),
         Err(NoAnswer::Failed(code)) => Err(code),
         Err(NoAnswer::Cut(reason)) => Err(code_of(reason)),
@@ -210,7 +221,7 @@ pub(crate) async fn forward(
 fn towards_upstream(
     connection: &Connection,
     passed: Passed,
-) -> Result<(Request<RequestBody>, Option<Upgrading>), Code> {
+) -> Result<(Request<RequestBody>, Option<Client>), Code> {
     let Passed {
         mut parts,
         body,
@@ -223,6 +234,9 @@ fn towards_upstream(
     let asked = parts.headers.get(header::UPGRADE).cloned();
     headers::clean_request(&mut parts.headers);
     headers::add_forwarding(&mut parts.headers, client, &target, identity);
+    if let Some(extended) = upgrade.as_ref().and_then(|client| client.extended.as_ref()) {
+        extended.add_key(&mut parts.headers);
+    }
     if upgrade.is_some()
         && let Some(protocol) = asked
     {
@@ -238,6 +252,18 @@ fn towards_upstream(
     *request.headers_mut() = parts.headers;
     hold_for_continue(&mut request);
     Ok((request, upgrade))
+}
+
+/// Names the host that this binding's upstream wants to be called by: the visitor's, or one of its own.
+fn address(request: &mut Request<RequestBody>, serving: &Serving) {
+    let headers = request.headers_mut();
+    let host = serving
+        .host_header
+        .as_ref()
+        .or_else(|| headers.get("x-forwarded-host"));
+    if let Some(host) = host.cloned() {
+        headers.insert(header::HOST, host);
+    }
 }
 
 fn response_of(answer: Answer) -> Response<ResponseBody> {
@@ -266,11 +292,9 @@ fn upgrade_headers(headers: &HeaderMap) -> HeaderMap {
 
 /// The upgrade that a request asks for. One to HTTP/2 in the clear is no business of an upstream
 /// behind us: it would take the connection out of our hands.
-fn upgrade_of(
-    connection: &Connection,
-    parts: &mut request::Parts,
-) -> Result<Option<Upgrading>, Code> {
-    if connection.version != Version::Http1 {
+fn upgrade_of(connection: &Connection, parts: &mut request::Parts) -> Result<Option<Client>, Code> {
+    let extended = parts.extensions.remove::<Extended>();
+    if connection.version != Version::Http1 && extended.is_none() {
         return Ok(None);
     }
     let names_upgrade = parts
@@ -306,7 +330,11 @@ fn upgrade_of(
     Ok(parts
         .extensions
         .remove::<OnUpgrade>()
-        .map(|upgrade| (protocol, upgrade)))
+        .map(|upgraded| Client {
+            protocol,
+            upgraded,
+            extended,
+        }))
 }
 
 /// Why a request that was let in is refused before anything reached the client.

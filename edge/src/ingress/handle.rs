@@ -16,6 +16,7 @@ use crate::ingress::connection::Connection;
 use crate::ingress::forward::{self, Passed, Reuse};
 use crate::ingress::request::Target;
 use crate::ingress::respond::{self, Asker};
+use crate::ingress::websocket;
 use crate::model::site::ReservedHost;
 use crate::route::table::Route;
 use crate::secret;
@@ -24,20 +25,28 @@ use crate::secret;
 pub(crate) async fn handle(
     worker: &Worker,
     connection: &Connection,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let ingress = &worker.ingress;
+    let translated = websocket::translate(&mut request);
+    let is_extended = translated == Ok(true);
     let asker = Asker::of(secret::new_id(ingress.clock.unix_ms()), &request);
     let mut record = Record::begin(ingress.clock, connection, &request, asker.request_id);
-    let response = match Target::of(
-        connection,
-        request.method(),
-        request.uri(),
-        request.headers(),
-    ) {
+    let target = translated.and_then(|_| {
+        Target::of(
+            connection,
+            request.method(),
+            request.uri(),
+            request.headers(),
+        )
+    });
+    let mut response = match target {
         Ok(target) => dispatch(worker, connection, request, target, &asker, &mut record).await,
         Err(code) => respond::failure(code, &asker),
     };
+    if is_extended && websocket::misleads(&response) {
+        response = respond::failure(Code::UpgradeRefused, &asker);
+    }
     record.end(ingress.clock, response.status());
     response
 }

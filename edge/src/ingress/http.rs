@@ -10,7 +10,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
@@ -18,6 +18,7 @@ use crate::ingress::body::ResponseBody;
 use crate::ingress::connection::{self, Connection, PublicIo, Version};
 use crate::ingress::handle;
 use crate::ingress::listener::Place;
+use crate::ingress::streams::Streams;
 use crate::ingress::tail::{self, CutOff};
 use crate::ingress::{Ingress, Worker};
 
@@ -76,7 +77,7 @@ pub(crate) async fn serve(
             drop(cut_off);
         }
         Version::Http2 => {
-            let served = http2_builder(ingress).serve_connection(io, service);
+            let served = http2_builder(ingress, &connection).serve_connection(io, service);
             let cut_off = race(ingress, &connection, served, |served| {
                 served.graceful_shutdown();
             })
@@ -87,10 +88,11 @@ pub(crate) async fn serve(
     }
 }
 
-fn http2_builder(ingress: &Ingress) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+fn http2_builder(ingress: &Ingress, connection: &Connection) -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(Streams(connection.clone()));
     builder
         .timer(TokioTimer::new())
+        .enable_connect_protocol()
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(u32::try_from(ingress.limits.head_bytes_max).unwrap_or(u32::MAX))
         .initial_stream_window_size(STREAM_WINDOW)

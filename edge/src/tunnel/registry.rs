@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use http::HeaderValue;
+use proto::bind::{BindRequest, UpstreamProtocol};
 use proto::code::Code;
 use proto::id::{AuthtokenId, EndpointId, InstanceId, TunnelId};
 use proto::limits::STREAMS_PER_TUNNEL_MAX;
@@ -46,8 +48,17 @@ pub(crate) struct Binding {
     pub(crate) tunnel: Arc<Tunnel>,
     pub(crate) generation: u64,
     pub(crate) pooling: bool,
+    pub(crate) serving: Serving,
     /// Given up in favour of a newer one: its driver tells the agent.
     pub(crate) superseded: CancellationToken,
+}
+
+/// How the upstream behind a binding wants to be spoken to. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Serving {
+    pub(crate) upstream_protocol: UpstreamProtocol,
+    /// In the place of the host that the visitor named.
+    pub(crate) host_header: Option<HeaderValue>,
 }
 
 /// A tunnel's place in the registry.
@@ -205,6 +216,19 @@ impl Tunnel {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.0.reserved.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Serving {
+    /// What a bind that passed its check asks for.
+    pub(crate) fn of(request: &BindRequest) -> Self {
+        Self {
+            upstream_protocol: request.upstream_protocol,
+            host_header: request
+                .host_header
+                .as_deref()
+                .and_then(|host| HeaderValue::from_str(host).ok()),
+        }
     }
 }
 
