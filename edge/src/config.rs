@@ -45,6 +45,10 @@ pub(crate) struct Settings {
     pub(crate) certificate: Option<CertificateFiles>,
     /// Where agents are told to connect, as `host:port`. Empty: worked out from the rest.
     pub(crate) advertise: Vec<String>,
+    /// The listener for metrics and health; `None`: there is none.
+    pub(crate) metrics: Option<SocketAddr>,
+    /// A file of its own for the access log; `None`: with everything else.
+    pub(crate) access_log: Option<PathBuf>,
     pub(crate) session_life: Duration,
     pub(crate) session_idle: Option<Duration>,
     /// `None`: the word that the data folder keeps.
@@ -87,6 +91,8 @@ pub(crate) struct Overrides {
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) domain: Option<String>,
     pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) metrics: Option<SocketAddr>,
+    pub(crate) access_log: Option<PathBuf>,
 }
 
 /// What the environment says of the cluster key.

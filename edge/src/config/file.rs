@@ -33,6 +33,8 @@ pub(super) struct Keys {
     pub(super) congestion: Placed<String>,
     pub(super) unread_mib_per_agent: Placed<u64>,
     pub(super) unread_mib: Placed<u64>,
+    pub(super) metrics: Placed<String>,
+    pub(super) access_log: Placed<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]

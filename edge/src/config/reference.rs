@@ -167,6 +167,18 @@ fn entries() -> Vec<Entry> {
             "The same for all agents together, in MiB.",
             "Memory is bounded whatever visitors do.",
         ),
+        entry(
+            "metrics",
+            "none",
+            "A listener for `/metrics`, `/healthz` and `/readyz`, as `ADDRESS:PORT`; see docs/metrics.md. Flag: `--metrics`.",
+            "It has no login: loopback or a private network is its place.",
+        ),
+        entry(
+            "access_log",
+            "none: with the rest of the log, on standard error",
+            "A file for the access log, opened anew on SIGHUP. Flag: `--access-log`.",
+            "It holds addresses and paths, which the rest of the log does not; its mode is 0640.",
+        ),
     ]
 }
 
