@@ -199,13 +199,16 @@ impl QuicReceive {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let (room, before) = (buffer.remaining(), buffer.filled().len());
+        if buffer.remaining() == 0 {
+            // Nothing is learned from a read that wants nothing.
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
         self.inlet.reading(cx);
         let mut ours = Context::from_waker(&self.waker);
         let polled = AsyncRead::poll_read(Pin::new(&mut self.stream), &mut ours, buffer);
         self.inlet.was_read(buffer.filled().len() - before);
         if let Poll::Ready(Ok(())) = polled
-            && room > 0
             && buffer.filled().len() == before
         {
             self.ended = true;

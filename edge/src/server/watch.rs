@@ -76,6 +76,7 @@ fn now(ingress: &Ingress, admission: &Admission, live: &Live, log: &Log) -> Now 
     };
     for tunnel in tunnels {
         now.streams += tunnel.load();
+        now.link_bytes += tunnel.link.held();
         let transport = tunnel.link.transport();
         match now.links.iter_mut().find(|(name, _)| *name == transport) {
             Some((_, count)) => *count += 1,

@@ -98,8 +98,6 @@ impl Backlog {
         });
         let reader = Reader::new(self.opened.elapsed());
         self.streams().insert(id, (Arc::clone(&inlet), reader));
-        // The edge has written something, or there would be no stream.
-        inlet.mark();
         inlet
     }
 
@@ -204,8 +202,10 @@ impl Inlet {
     /// After a read that gave so many bytes; none where there were none.
     pub(super) fn was_read(&self, bytes: usize) {
         if bytes > 0 {
-            self.reads.fetch_add(1, Ordering::Relaxed);
-            self.mark();
+            // The first is the head: nothing follows it before the upstream has been dialled.
+            if self.reads.fetch_add(1, Ordering::Relaxed) > 0 {
+                self.mark();
+            }
             self.backlog.read(bytes as u64);
         } else {
             self.emptied.fetch_add(1, Ordering::Relaxed);
