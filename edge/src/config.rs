@@ -21,6 +21,7 @@ use crate::model::site::ReservedHost;
 use crate::secret::{ClusterKey, Secret};
 use crate::tunnel::link::Congestion;
 
+pub(crate) use duration::parse as parse_duration;
 pub(crate) use folder::{data_dir_flag, default_data_dir};
 pub(crate) use reference::reference;
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use proto::id::EdgeId;
 use tokio::sync::Mutex;
 
+use crate::admin::{LinkPresence, Presence};
 use crate::clock::Clock;
 use crate::ingress::Ingress;
 use crate::ingress::listener::Admission;
@@ -15,6 +16,7 @@ use crate::server::StartError;
 use crate::session::live::Live;
 use crate::store::Store;
 use crate::telemetry::{Log, Watch, Watched};
+use crate::tunnel::registry::Registry;
 
 /// What is watched.
 pub(super) struct Parts {
@@ -76,6 +78,7 @@ fn now(ingress: &Ingress, admission: &Admission, live: &Live, log: &Log) -> Now 
     };
     for tunnel in tunnels {
         now.streams += tunnel.load();
+        now.link_bytes += tunnel.link.held();
         let transport = tunnel.link.transport();
         match now.links.iter_mut().find(|(name, _)| *name == transport) {
             Some((_, count)) => *count += 1,
@@ -83,6 +86,50 @@ fn now(ingress: &Ingress, admission: &Admission, live: &Live, log: &Log) -> Now 
         }
     }
     now
+}
+
+/// What the operator is told of this edge.
+pub(super) fn presence(
+    edge: EdgeId,
+    clock: Clock,
+    live: &Arc<Live>,
+    registry: &Arc<Registry>,
+    admission: &Arc<Admission>,
+) -> Box<dyn Fn() -> Presence + Send + Sync> {
+    let (live, registry, admission) = (
+        Arc::clone(live),
+        Arc::clone(registry),
+        Arc::clone(admission),
+    );
+    let started_at = clock.now();
+    Box::new(move || {
+        let links: Vec<_> = registry
+            .all()
+            .iter()
+            .map(|tunnel| LinkPresence {
+                tunnel: tunnel.id,
+                transport: tunnel.link.transport(),
+                address: tunnel.link.peer(),
+                agent_version: tunnel.agent_version.clone(),
+                os: tunnel.os.clone(),
+                round_trip: tunnel.link.round_trip(),
+                streams: tunnel.load(),
+                held_bytes: tunnel.link.held(),
+                endpoints: registry.served_by(tunnel.id),
+            })
+            .collect();
+        Presence {
+            edge,
+            started_at,
+            tunnels: links.len() as u64,
+            sessions: live.len() as u64,
+            online: registry.online(),
+            connections: admission.held() as u64,
+            exchanges: links.iter().map(|link| link.streams).sum(),
+            resident_bytes: resident_bytes(),
+            links,
+        }
+    })
 }
 
 /// Memory of this process, as Linux counts it.
