@@ -77,6 +77,10 @@ pub(crate) struct Presence {
     /// Memory of the process, where the system tells.
     pub(crate) resident_bytes: Option<u64>,
     pub(crate) links: Vec<LinkPresence>,
+    /// Nobody is inside any more: the edge is about to end.
+    pub(crate) is_emptied: bool,
+    /// Exchanges that a drain cut.
+    pub(crate) cut: u64,
 }
 
 /// An agent's link.

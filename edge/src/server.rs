@@ -11,6 +11,7 @@ mod workers;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use proto::budget::Budget;
@@ -68,6 +69,8 @@ struct Edge {
     admission: Arc<Admission>,
     /// Drains that the operator ordered, each with its bound.
     drain_ordered: mpsc::Receiver<Duration>,
+    /// Exchanges that a drain cut.
+    cut: Arc<AtomicU64>,
     admin: Arc<Admin>,
     tunnels: Tunnels,
     live: Arc<Live>,
@@ -133,6 +136,7 @@ impl Edge {
         let geoip = Arc::new(GeoIp::open(settings.geoip.as_deref()));
         let admission = Admission::new(CONNECTIONS_MAX, settings.connections_per_address as usize);
         let (drain_orders, drain_ordered) = mpsc::channel(1);
+        let cut = Arc::<AtomicU64>::default();
         let auth = Auth::new(AuthParts {
             store: Arc::clone(&store),
             live: Arc::clone(&live),
@@ -157,7 +161,17 @@ impl Edge {
                 server_name: link_name,
                 link_ca_key: link_ca.public_key(),
             },
-            presence: watch::presence(edge_id, clock, &live, &registry, &admission),
+            presence: watch::presence(
+                edge_id,
+                clock,
+                watch::Present {
+                    live: Arc::clone(&live),
+                    registry: Arc::clone(&registry),
+                    admission: Arc::clone(&admission),
+                    shutdown: shutdown.clone(),
+                    cut: Arc::clone(&cut),
+                },
+            ),
             drain: Box::new(move |limit| {
                 // The first order counts.
                 let _ = drain_orders.try_send(limit);
@@ -217,6 +231,7 @@ impl Edge {
         Ok(Self {
             ready,
             drain_ordered,
+            cut,
             tcp: bound.tcp,
             seats,
             ingress,
@@ -307,6 +322,7 @@ impl Edge {
             ingress: Arc::clone(&self.ingress),
             admission: Arc::clone(&self.admission),
             live: Arc::clone(&self.live),
+            cut: self.cut,
         };
         let again = async {
             tokio::select! {

@@ -41,6 +41,10 @@ impl Shutdown {
         self.emptied.cancel();
     }
 
+    pub(crate) fn has_emptied(&self) -> bool {
+        self.emptied.is_cancelled()
+    }
+
     /// Waits until somebody called [`Shutdown::set_emptied`].
     pub(crate) async fn emptied(&self) {
         self.emptied.cancelled().await;

@@ -121,6 +121,8 @@ impl World {
                     exchanges: 4,
                     resident_bytes: None,
                     links: Vec::new(),
+                    is_emptied: false,
+                    cut: 0,
                 }
             }),
             drain: Box::new(|_| {}),

@@ -256,6 +256,8 @@ pub(crate) struct DrainView {
     pub(crate) left_ms: u64,
     /// Nothing is open any more.
     pub(crate) done: bool,
+    /// Exchanges that did not finish in time.
+    pub(crate) cut: u64,
 }
 
 /// Socket only.

@@ -46,7 +46,7 @@ impl Asked {
             },
         )?;
         self.client.wait_until_gone()?;
-        let cut = last.map_or(0, |last| if last.done { 0 } else { last.exchanges });
+        let cut = last.map_or(0, |last| last.cut);
         self.say(&json!({ "event": "drained", "cut": cut }), |_| {
             if cut == 0 {
                 "The edge has ended; nothing was cut.\n".to_owned()

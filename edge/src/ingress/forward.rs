@@ -90,7 +90,15 @@ pub(crate) async fn open(
     let endpoint = permit.endpoint().id;
     let mut tried = Vec::new();
     let mut failed = Code::EndpointOffline;
-    while let Some(binding) = registry.pick(endpoint, &tried) {
+    let mut picked = registry.pick(endpoint, &tried);
+    if picked.is_none() {
+        tokio::select! {
+            biased;
+            reason = permit.cut() => return Err(code_of(reason)),
+            () = registry.returned(endpoint) => picked = registry.pick(endpoint, &tried),
+        }
+    }
+    while let Some(binding) = picked {
         let tunnel = &binding.tunnel;
         let key = Key {
             endpoint,
@@ -145,6 +153,7 @@ pub(crate) async fn open(
                     failed = refused.code;
                 }
                 tried.push(tunnel.id);
+                picked = registry.pick(endpoint, &tried);
             }
         }
     }

@@ -2,6 +2,7 @@
 //! cut; then the tunnels.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::{Instant, interval_at, sleep_until};
@@ -16,6 +17,8 @@ pub(super) struct Inside {
     pub(super) ingress: Arc<Ingress>,
     pub(super) admission: Arc<Admission>,
     pub(super) live: Arc<Live>,
+    /// How many exchanges were cut.
+    pub(super) cut: Arc<AtomicU64>,
 }
 
 impl Inside {
@@ -70,6 +73,7 @@ impl Inside {
 
     /// Every exchange loses its permit, with or without a session.
     fn cut(&self) {
+        self.cut.store(self.exchanges(), Ordering::Relaxed);
         self.live.end_all(CutReason::Shutdown);
         self.ingress.routes.end_all();
     }

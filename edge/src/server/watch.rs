@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use proto::id::EdgeId;
@@ -14,6 +15,7 @@ use crate::ingress::listener::Admission;
 use crate::metrics::Now;
 use crate::server::StartError;
 use crate::session::live::Live;
+use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::telemetry::{Log, Watch, Watched};
 use crate::tunnel::registry::Registry;
@@ -88,20 +90,30 @@ fn now(ingress: &Ingress, admission: &Admission, live: &Live, log: &Log) -> Now 
     now
 }
 
+/// Where it is known who is here.
+pub(super) struct Present {
+    pub(super) live: Arc<Live>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) admission: Arc<Admission>,
+    pub(super) shutdown: Shutdown,
+    /// See [`super::drain::Inside`].
+    pub(super) cut: Arc<AtomicU64>,
+}
+
 /// What the operator is told of this edge.
 pub(super) fn presence(
     edge: EdgeId,
     clock: Clock,
-    live: &Arc<Live>,
-    registry: &Arc<Registry>,
-    admission: &Arc<Admission>,
+    inside: Present,
 ) -> Box<dyn Fn() -> Presence + Send + Sync> {
-    let (live, registry, admission) = (
-        Arc::clone(live),
-        Arc::clone(registry),
-        Arc::clone(admission),
-    );
     let started_at = clock.now();
+    let Present {
+        live,
+        registry,
+        admission,
+        shutdown,
+        cut,
+    } = inside;
     Box::new(move || {
         let links: Vec<_> = registry
             .all()
@@ -128,6 +140,8 @@ pub(super) fn presence(
             exchanges: links.iter().map(|link| link.streams).sum(),
             resident_bytes: resident_bytes(),
             links,
+            is_emptied: shutdown.has_emptied(),
+            cut: cut.load(Ordering::Relaxed),
         }
     })
 }

@@ -23,8 +23,8 @@ pub(super) struct Wanted {
     timeout_ms: u64,
 }
 
-/// Answers with JSON lines until nothing is open or the time is over. The edge drains on whether or not
-/// anybody listens, and ends.
+/// Answers with JSON lines until nothing is open any more. The edge drains on whether or not anybody
+/// listens, and ends.
 pub(super) async fn drain(
     State(admin): State<Arc<Admin>>,
     JsonBody(Wanted { timeout_ms }): JsonBody<Wanted>,
@@ -42,7 +42,7 @@ pub(super) async fn drain(
             tokio::time::sleep(LINE_EVERY).await;
         }
         let view = look(&admin, begun, limit);
-        let goes_on = !view.done && view.left_ms > 0;
+        let goes_on = !view.done;
         let mut line = serde_json::to_vec(&view).unwrap_or_default();
         line.push(b'\n');
         let line = Ok::<_, std::convert::Infallible>(Bytes::from(line));
@@ -62,7 +62,8 @@ fn look(admin: &Admin, begun: Instant, limit: Duration) -> DrainView {
         exchanges: presence.exchanges,
         connections: presence.connections,
         left_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
-        done: presence.connections == 0,
+        done: presence.is_emptied,
+        cut: presence.cut,
     }
 }
 
