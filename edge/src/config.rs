@@ -41,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) idle_timeout: Duration,
     pub(crate) body_timeout: Duration,
     pub(crate) connections_per_address: u32,
+    /// Requests, downloads, WebSockets that are open at a time.
+    pub(crate) exchanges_max: u32,
     pub(crate) links: Links,
     /// `None`: the development CA of the data folder, on loopback only.
     pub(crate) certificate: Option<CertificateFiles>,

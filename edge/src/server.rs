@@ -225,6 +225,7 @@ impl Edge {
                 idle: settings.idle_timeout,
                 body_idle: settings.body_timeout,
                 head_bytes_max: HEAD_BYTES_MAX,
+                exchanges_max: settings.exchanges_max as usize,
             },
             shutdown: shutdown.clone(),
         });

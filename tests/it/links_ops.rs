@@ -273,6 +273,42 @@ async fn a_restart_under_load() {
     drop(agent);
 }
 
+/// Over the bound of what may be open, a request is refused before its body is read, with a code; as soon
+/// as something ends, the next is served. What needs no agent is answered all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_open_is_bounded() {
+    let world = World::builder()
+        .config("workers: 1\nexchanges_max: 3\n")
+        .start()
+        .await;
+    let _agent = world.agent("app", &[]).await;
+    let mut open = Vec::new();
+    for version in [Version::H1, Version::H2, Version::H1] {
+        let ask = Ask::get(&world.net, "app", "/slow?every=20");
+        let mut response = ask.open(&world.net, version).await.unwrap();
+        assert!(response.chunk().await.unwrap().is_some());
+        open.push(response);
+    }
+    for version in Version::BOTH {
+        let before = world.upstream.count();
+        let refused = Ask::get(&world.net, "app", "/echo")
+            .method("POST")
+            .body(vec![b'x'; 10_000])
+            .send(&world.net, version)
+            .await;
+        refused.assert_refused(503, "SP_5010", "over the bound");
+        assert!(refused.header("retry-after").is_some());
+        assert_eq!(world.upstream.count(), before);
+    }
+    assert_eq!(world.api.get("/app/users").await.status, 200);
+    open.pop();
+    wait::until("a place is free", || async {
+        let reply = Ask::get(&world.net, "app", "/").send(&world.net, Version::H1);
+        (reply.await.status == 200).then_some(())
+    })
+    .await;
+}
+
 /// Requests without a pause: on fresh connections, on one that is kept, and over HTTP/2.
 struct Load {
     answered: Arc<AtomicU64>,
