@@ -155,6 +155,7 @@ codes! {
     5002 StoreFull "store_full" 503 Us "The edge's store is full." "Tell the operator: free space on its disk.";
     5003 Internal "internal" 500 Us "Something went wrong in the edge." "Try again; if it stays, tell the operator the request id.";
     5004 LeaseLost "lease_lost" 503 Us "The edge cannot confirm sessions at the moment." "Try again in a moment; you are still signed in.";
+    5010 EdgeBusy "edge_busy" 503 Us "The edge has as many requests open as it may." "Try again in a moment; the operator can raise exchanges_max.";
 }
 
 impl Code {

@@ -7,6 +7,7 @@
 //! - `login`: who gets in, who does not, and what the app is told.
 //! - `providers`: the same login at providers that nobody here wrote.
 //! - `browser`: two real browsers, from signing in to being thrown out.
+//! - `links_ops`: agents that share a name, come and go; an edge that ends politely, under load.
 //! - `metrics`: what whatever watches the edge is told.
 //! - `places`: browser, system, device and place of a session.
 //! - `revoke`: what a revocation cuts, by scope and by protocol, and its receipt.
@@ -42,6 +43,7 @@ mod forward;
 mod h2spec;
 mod hostile;
 mod links_quic;
+mod links_ops;
 mod login;
 mod metrics;
 mod places;
