@@ -18,8 +18,13 @@ pub(crate) mod request;
 pub(crate) mod respond;
 pub(crate) mod upgrade;
 
+use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use crate::auth::Auth;
 use crate::clock::Clock;
@@ -28,8 +33,10 @@ use crate::route::table::Table;
 use crate::shutdown::Shutdown;
 use crate::tunnel::registry::Registry;
 
+/// Wired by the server: ingress does not know what becomes of a link.
+pub(crate) type TakesLinks = Box<dyn Fn(TlsStream<TcpStream>, SocketAddr) + Send + Sync>;
+
 /// What serving public requests needs. Shared by all workers.
-#[derive(Debug)]
 pub(crate) struct Ingress {
     pub(crate) site: Site,
     pub(crate) clock: Clock,
@@ -39,6 +46,8 @@ pub(crate) struct Ingress {
     /// The doors behind `api.` and `dashboard.`, wired by the server.
     pub(crate) api: axum::Router,
     pub(crate) dashboard: axum::Router,
+    /// Takes agents that came by TCP.
+    pub(crate) links: TakesLinks,
     pub(crate) limits: Limits,
     pub(crate) shutdown: Shutdown,
 }
@@ -55,4 +64,12 @@ pub(crate) struct Limits {
     /// A request body that sends nothing.
     pub(crate) body_idle: Duration,
     pub(crate) head_bytes_max: usize,
+}
+
+impl fmt::Debug for Ingress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ingress")
+            .field("site", &self.site)
+            .finish_non_exhaustive()
+    }
 }

@@ -13,11 +13,10 @@ use std::time::Duration;
 
 use proto::id::EdgeId;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_rustls::TlsAcceptor;
 
 use crate::admin::{Admin, AdminParts, AuthtokenIssuer, Presence};
 use crate::auth::{Auth, AuthParts};
-use crate::cert::{DevCa, FileCert, LinkCa, Resolver, Web, quic_config, tcp_config};
+use crate::cert::{DevCa, FileCert, LinkCa, Public, Resolver, Web, quic_config};
 use crate::clock::Clock;
 use crate::config::{Prepared, Settings};
 use crate::context::{GeoIp, UserAgents};
@@ -56,7 +55,7 @@ struct Edge {
     ready: ready::Ready,
     bound: Bound,
     ingress: Arc<Ingress>,
-    acceptor: TlsAcceptor,
+    tls: Public,
     admission: Arc<Admission>,
     admin: Arc<Admin>,
     tunnels: Tunnels,
@@ -107,7 +106,7 @@ impl Edge {
             files,
         } = web_certificates(settings, &site)?;
         let resolver = Arc::new(Resolver::new(&link_name, link_ca.issue(&link_name)?, web));
-        let acceptor = TlsAcceptor::from(tcp_config(Arc::clone(&resolver), &[b"h2", b"http/1.1"])?);
+        let tls = Public::new(&resolver, &link_name)?;
         let quic = quic_config(resolver, &[proto::version::ALPN_AGENT])?;
 
         let http = Http::new(&HttpOptions {
@@ -189,6 +188,10 @@ impl Edge {
             registry,
             api: doors::wired(admin.api()),
             dashboard: doors::wired(admin.dashboard()),
+            links: {
+                let tunnels = tunnels.clone();
+                Box::new(move |stream, peer| tunnels.take(stream, peer))
+            },
             limits: Limits {
                 handshake: HANDSHAKE,
                 header_read: settings.header_timeout,
@@ -203,7 +206,7 @@ impl Edge {
             ready,
             bound,
             ingress,
-            acceptor,
+            tls,
             admission,
             admin,
             tunnels,
@@ -228,7 +231,7 @@ impl Edge {
         let workers = Workers::start(
             self.bound.tcp,
             &self.ingress,
-            &self.acceptor,
+            &self.tls,
             &self.admission,
         )
         .map_err(StartError::Io)?;

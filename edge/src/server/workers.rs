@@ -6,9 +6,9 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::cert::Public;
 use crate::ingress::listener::{self, Admission};
 use crate::ingress::{Ingress, http};
 
@@ -24,7 +24,7 @@ impl Workers {
     pub(crate) fn start(
         listeners: Vec<TcpListener>,
         ingress: &Arc<Ingress>,
-        acceptor: &TlsAcceptor,
+        tls: &Public,
         admission: &Arc<Admission>,
     ) -> io::Result<Self> {
         let halt = CancellationToken::new();
@@ -33,16 +33,16 @@ impl Workers {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
-            let (ingress, acceptor, admission, halt) = (
+            let (ingress, tls, admission, halt) = (
                 Arc::clone(ingress),
-                acceptor.clone(),
+                tls.clone(),
                 Arc::clone(admission),
                 halt.clone(),
             );
             let work = move || {
                 runtime.block_on(async {
                     match tokio::net::TcpListener::from_std(listener) {
-                        Ok(listener) => serve(listener, ingress, acceptor, admission).await,
+                        Ok(listener) => serve(listener, ingress, tls, admission).await,
                         Err(error) => {
                             tracing::error!(%error, worker = number, "worker has no listener");
                         }
@@ -75,7 +75,7 @@ impl Workers {
 async fn serve(
     listener: tokio::net::TcpListener,
     ingress: Arc<Ingress>,
-    acceptor: TlsAcceptor,
+    tls: Public,
     admission: Arc<Admission>,
 ) {
     let shutdown = ingress.shutdown.clone();
@@ -83,7 +83,7 @@ async fn serve(
     let serve_one = move |stream, peer, place| {
         tasks.spawn(http::serve(
             Arc::clone(&ingress),
-            acceptor.clone(),
+            tls.clone(),
             stream,
             peer,
             place,

@@ -1,12 +1,15 @@
-//! Accepts agents on the public UDP port and gives each a driver of its own.
+//! Accepts agents on the public UDP port, takes those that came by TCP from ingress, and gives each a
+//! driver of its own.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use proto::id::EdgeId;
+use tokio::net::TcpStream;
 use tokio::sync::Mutex;
+use tokio_rustls::server::TlsStream;
 
 use crate::clock::Clock;
 use crate::model::endpoint::Endpoint;
@@ -14,7 +17,7 @@ use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::tunnel::agent;
 use crate::tunnel::bind::Binder;
-use crate::tunnel::link::{Connecting, Listener};
+use crate::tunnel::link::{self, Connecting, Listener};
 use crate::tunnel::registry::Registry;
 
 /// Waits until this edge routes an endpoint as it was claimed, so that the address an agent prints
@@ -62,6 +65,17 @@ impl Tunnels {
                 .spawn(async move { tunnels.establish(connecting, place).await });
         }
         self.listener.stop_accepting();
+    }
+
+    /// Serves an agent whose TLS handshake is complete, on the runtime that this is called on.
+    pub(crate) fn take(&self, stream: TlsStream<TcpStream>, peer: SocketAddr) {
+        let Some(place) = (self.admit)(peer.ip()) else {
+            tracing::debug!(agent.address = %peer, "too many links that have not authenticated");
+            return;
+        };
+        let (link, driver) = link::over_tls(stream, peer);
+        self.shutdown.spawn(driver);
+        self.shutdown.spawn(agent::serve(self.clone(), link, place));
     }
 
     async fn establish(self, connecting: Connecting, place: Place) {
