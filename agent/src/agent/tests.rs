@@ -44,6 +44,7 @@ impl Running {
             wanted: Wanted::This(endpoint),
             connect_urls: Vec::new(),
             ca: None,
+            link: None,
             is_fail_fast,
         };
         let environment = Environment {
@@ -388,6 +389,7 @@ async fn what_is_wrong_with_the_endpoint_is_told_before_the_authtoken() {
         wanted: Wanted::This(endpoint),
         connect_urls: Vec::new(),
         ca: None,
+        link: None,
         is_fail_fast: false,
     };
     let config = Config::load(given, &Environment::default()).unwrap();

@@ -28,6 +28,7 @@ fn given(wanted: Wanted) -> Given {
         wanted,
         connect_urls: Vec::new(),
         ca: None,
+        link: None,
         is_fail_fast: false,
     }
 }

@@ -20,7 +20,7 @@ use rustls_pki_types::ServerName;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::{DialError, LinkEnded, Target, verify};
+use super::{AttemptError, DialError, LinkEnded, Target, verify};
 use crate::addrs;
 
 /// Dials addresses of one target.
@@ -28,13 +28,6 @@ use crate::addrs;
 pub(super) struct Dialler {
     config: ClientConfig,
     server_name: String,
-}
-
-/// Why one address gave no link.
-#[derive(Debug)]
-pub(super) enum AttemptError {
-    Untrusted { addr: SocketAddr, reason: String },
-    Failed(String),
 }
 
 /// A QUIC connection and the socket it lives on.
@@ -83,7 +76,10 @@ impl Dialler {
                 .connect_with(self.config.clone(), addr, &self.server_name)
                 .map_err(|error: ConnectError| failed(&error))?;
             connecting.await.map_err(|error| match untrusted(&error) {
-                Some(reason) => AttemptError::Untrusted { addr, reason },
+                Some(reason) => AttemptError::Untrusted {
+                    addr: addr.to_string(),
+                    reason,
+                },
                 None => AttemptError::Failed(format!("{addr}: {error}")),
             })
         };
@@ -131,8 +127,8 @@ impl QuicLink {
         self.connection.rtt()
     }
 
-    pub(super) fn peer(&self) -> SocketAddr {
-        self.connection.remote_address()
+    pub(super) fn peer(&self) -> String {
+        self.connection.remote_address().to_string()
     }
 }
 
