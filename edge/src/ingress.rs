@@ -1,8 +1,8 @@
 //! The public door: connections, requests, and the story of each in `handle`.
 //!
 //! Reading order: `listener`, `http`, `handle`, `request`, `headers`, `forward`, `exchange`,
-//! `upgrade`; `respond` is the one place where an error becomes HTTP here. Nothing is decided in
-//! this module: `auth` judges, `tunnel` picks.
+//! `upstream`, `pool`, `tail`, `upgrade`, `websocket`, `streams`; `respond` is the one place where an
+//! error becomes HTTP here. Nothing is decided in this module: `auth` judges, `tunnel` picks.
 
 pub(crate) mod access_log;
 pub(crate) mod body;
@@ -14,9 +14,14 @@ pub(crate) mod handle;
 pub(crate) mod headers;
 pub(crate) mod http;
 pub(crate) mod listener;
+pub(crate) mod pool;
 pub(crate) mod request;
 pub(crate) mod respond;
+pub(crate) mod streams;
+pub(crate) mod tail;
 pub(crate) mod upgrade;
+pub(crate) mod upstream;
+pub(crate) mod websocket;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -28,6 +33,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::auth::Auth;
 use crate::clock::Clock;
+use crate::metrics::Metrics;
 use crate::model::site::Site;
 use crate::route::table::Table;
 use crate::shutdown::Shutdown;
@@ -43,6 +49,7 @@ pub(crate) struct Ingress {
     pub(crate) routes: Arc<Table>,
     pub(crate) auth: Auth,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) metrics: Arc<Metrics>,
     /// The doors behind `api.` and `dashboard.`, wired by the server.
     pub(crate) api: axum::Router,
     pub(crate) dashboard: axum::Router,
@@ -50,6 +57,14 @@ pub(crate) struct Ingress {
     pub(crate) links: TakesLinks,
     pub(crate) limits: Limits,
     pub(crate) shutdown: Shutdown,
+}
+
+/// What one worker serves requests with: what all share, and what is its own.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) ingress: Arc<Ingress>,
+    /// Upstream connections live on the worker that made them.
+    pub(crate) pool: Arc<pool::Pool>,
 }
 
 /// Bounds on what a client may hold.

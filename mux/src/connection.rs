@@ -62,6 +62,8 @@ pub(crate) struct Common {
     pub(crate) round_trip_us: AtomicU64,
     /// Somebody wants to hear that the other side is alive.
     pub(crate) is_asked: AtomicBool,
+    /// What readers leave unread is more than there is memory for.
+    pub(crate) is_over: AtomicBool,
     /// The code to end with.
     pub(crate) close: Mutex<Option<u32>>,
     pub(crate) ended: watch::Sender<Option<Ended>>,
@@ -128,6 +130,16 @@ impl Connection {
         }
     }
 
+    /// Bytes that have come and were not read.
+    pub fn unread(&self) -> u64 {
+        self.common.ledger.unread()
+    }
+
+    /// Whether readers leave more unread than there is memory for.
+    pub fn is_over(&self) -> bool {
+        self.common.is_over.load(Ordering::Relaxed)
+    }
+
     /// Of the last question that was answered.
     pub fn round_trip(&self) -> Duration {
         Duration::from_micros(self.common.round_trip_us.load(Ordering::Relaxed))
@@ -143,6 +155,7 @@ impl Common {
             received: AtomicU64::new(0),
             round_trip_us: AtomicU64::new(0),
             is_asked: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
             close: Mutex::new(None),
             ended: watch::Sender::new(None),
             places: Arc::new(Semaphore::new(STREAMS_MAX)),

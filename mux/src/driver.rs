@@ -10,7 +10,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::io::{AsyncRead as _, AsyncWrite as _};
+use proto::budget::Granted;
 use proto::limits::STREAMS_PER_TUNNEL_MAX;
+use proto::window::{LINK_WINDOW, STREAM_WINDOW};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
@@ -40,6 +42,8 @@ pub struct Driver<T> {
     /// The wish that the multiplexer lets wait.
     opening: Option<Open>,
     accepted: mpsc::Sender<Stream>,
+    /// Memory for what is not read, where that is shared out.
+    granted: Option<Granted>,
     /// The stream of records, once it is there.
     records: Option<yamux::Stream>,
     /// A record that is being written, and how far.
@@ -71,8 +75,9 @@ struct Clock {
     closing: Option<Instant>,
 }
 
-/// Takes a connected, verified byte stream. Nothing moves until the driver is polled.
-pub fn start<T>(io: T, side: Side) -> (Connection, Driver<T>)
+/// Takes a connected, verified byte stream, and memory for what its readers leave unread: beyond that the
+/// connection is over its share ([`Connection::is_over`]), and the largest such streams are given up. Nothing moves until the driver is polled.
+pub fn start<T>(io: T, side: Side, granted: Option<Granted>) -> (Connection, Driver<T>)
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
@@ -80,10 +85,15 @@ where
         ask_every: ASK_EVERY,
         idle_timeout: IDLE_TIMEOUT,
     };
-    start_timed(io, side, times)
+    start_timed(io, side, granted, times)
 }
 
-pub(crate) fn start_timed<T>(io: T, side: Side, times: Times) -> (Connection, Driver<T>)
+pub(crate) fn start_timed<T>(
+    io: T,
+    side: Side,
+    granted: Option<Granted>,
+    times: Times,
+) -> (Connection, Driver<T>)
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
@@ -108,6 +118,7 @@ where
         opens: wishes,
         opening: None,
         accepted,
+        granted,
         records: None,
         outgoing: None,
         incoming: ([0; RECORD_BYTES], 0),
@@ -175,7 +186,48 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
                 break;
             }
         }
+        self.count_unread();
         self.look_at_the_clock(cx)
+    }
+
+    /// Asks for memory for what is unread, and gives streams up where there is none.
+    fn count_unread(&mut self) {
+        let Some(granted) = &self.granted else { return };
+        let ledger = &self.common.ledger;
+        let wanted = ledger.unread().saturating_sub(LINK_WINDOW);
+        if wanted == 0 && granted.bytes() == 0 {
+            self.common.is_over.store(false, Ordering::Relaxed);
+            return;
+        }
+        // Over is who could not get room for one stream more.
+        let room = match wanted {
+            0 => 0,
+            wanted => (wanted + STREAM_WINDOW).next_multiple_of(STREAM_WINDOW),
+        };
+        let mut has = granted.set(room);
+        self.common.is_over.store(has < room, Ordering::Relaxed);
+        while has < ledger.unread().saturating_sub(LINK_WINDOW) {
+            let Some(stream) = ledger.give_up_largest(STALLED) else {
+                break;
+            };
+            tracing::info!(
+                granted_bytes = has,
+                "a stream was given up: nobody reads it, and the agent's memory is full"
+            );
+            for record in [
+                Record::Stop {
+                    stream,
+                    code: STALLED,
+                },
+                Record::Reset {
+                    stream,
+                    code: STALLED,
+                },
+            ] {
+                self.common.tell(record);
+            }
+            has = granted.bytes();
+        }
     }
 
     /// Opens what was asked for, as far as the multiplexer lets it.
@@ -211,8 +263,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
                 Poll::Ready(Ok(bytes)) => {
                     if let Some(Open { place, reply }) = self.opening.take() {
                         let id = bytes.id().val();
-                        let entry = self.common.ledger.enter(id, Some(place));
-                        let stream = Stream::opened(bytes, entry, Arc::clone(&self.common));
+                        let entry = self.common.ledger.enter(bytes, Some(place));
+                        let stream = Stream::opened(id, entry, Arc::clone(&self.common));
                         // Nobody waits any more: dropped, it was never heard of.
                         let _ = reply.send(stream);
                     }
@@ -230,8 +282,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             self.records = Some(bytes);
             return Ok(());
         }
-        let entry = self.common.ledger.enter(id, None);
-        let stream = Stream::accepted(bytes, entry, Arc::clone(&self.common));
+        let entry = self.common.ledger.enter(bytes, None);
+        let stream = Stream::accepted(id, entry, Arc::clone(&self.common));
         self.accepted
             .try_send(stream)
             .or_else(|refused| match refused {
@@ -337,6 +389,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     /// Sends what was gathered. True when that made room for more.
     fn flush(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
         let mut io = self.io.lock();
+        for (stream, bytes) in io.take_arrived() {
+            self.common.ledger.came(stream, bytes);
+        }
         let was_full = io.is_full();
         let flushed = io.poll_flush(cx);
         if let Poll::Ready(Err(error)) = &flushed {
@@ -503,6 +558,8 @@ const OPENS_MAX: usize = 64;
 const TAKEN_PER_TURN: usize = 32;
 /// Answers that wait; a record is read only below it.
 const RECORDS_WAITING_MAX: usize = 16 * STREAMS_MAX;
+/// What a stream is reset with when nobody reads it and the memory for that is full.
+const STALLED: u32 = 3;
 /// Between two questions while nobody asks for one.
 const ASK_EVERY: Duration = Duration::from_secs(20);
 /// However many ask.

@@ -2,9 +2,10 @@
 //! whether it still reads, and whether both sides have let go, so that the stream's place is free.
 //!
 //! Records may overtake a stream's own first bytes: what is said of a stream that has not come yet is
-//! kept for it. No I/O; wakes whoever waits.
+//! kept for it. Counts what has come and was not read. No I/O; wakes whoever waits.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -16,6 +17,9 @@ use crate::record::Record;
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     rows: Mutex<BTreeMap<u32, Row>>,
+    /// Bytes that have come for streams that are held, and were not read. A read may be counted before
+    /// what it read.
+    unread: AtomicI64,
 }
 
 #[derive(Debug)]
@@ -37,7 +41,12 @@ enum Hold {
 
 /// One stream.
 #[derive(Debug, Default)]
-pub(crate) struct Entry(Mutex<Known>);
+pub(crate) struct Entry {
+    known: Mutex<Known>,
+    /// None when the stream was given up, or is only awaited.
+    bytes: Mutex<Option<yamux::Stream>>,
+    unread: AtomicI64,
+}
 
 #[derive(Debug, Default)]
 struct Known {
@@ -67,7 +76,12 @@ pub(crate) struct TooMany;
 
 impl Ledger {
     /// Enters a stream that is here now.
-    pub(crate) fn enter(&self, id: u32, place: Option<OwnedSemaphorePermit>) -> Arc<Entry> {
+    pub(crate) fn enter(
+        &self,
+        bytes: yamux::Stream,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Arc<Entry> {
+        let id = bytes.id().val();
         let mut rows = self.lock();
         let row = rows.entry(id).or_insert_with(|| Row {
             entry: Arc::default(),
@@ -75,6 +89,7 @@ impl Ledger {
             _place: place,
         });
         row.hold = Hold::Held;
+        *row.entry.bytes() = Some(bytes);
         Arc::clone(&row.entry)
     }
 
@@ -83,7 +98,8 @@ impl Ledger {
         let mut rows = self.lock();
         if let Some(row) = rows.get_mut(&id) {
             row.hold = Hold::LetGo;
-            if !is_known || row.entry.lock().is_gone {
+            self.forget(&row.entry);
+            if !is_known || row.entry.known().is_gone {
                 rows.remove(&id);
             }
         }
@@ -122,11 +138,61 @@ impl Ledger {
         Ok(())
     }
 
+    /// Bytes have come for a stream. Those of streams that nobody holds are thrown away by the
+    /// multiplexer.
+    pub(crate) fn came(&self, id: u32, bytes: u32) {
+        let rows = self.lock();
+        if let Some(row) = rows.get(&id)
+            && row.hold == Hold::Held
+        {
+            row.entry.unread.fetch_add(bytes.into(), Ordering::Relaxed);
+            self.unread.fetch_add(bytes.into(), Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes were read of a stream.
+    pub(crate) fn read(&self, entry: &Entry, bytes: usize) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        entry.unread.fetch_sub(bytes, Ordering::Relaxed);
+        self.unread.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that have come and were not read.
+    pub(crate) fn unread(&self) -> u64 {
+        u64::try_from(self.unread.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// Gives up the stream with the most unread bytes, which are free then; gives its number.
+    pub(crate) fn give_up_largest(&self, code: u32) -> Option<u32> {
+        let (id, entry) = {
+            let rows = self.lock();
+            let (id, row) = rows
+                .iter()
+                .filter(|(_, row)| row.hold == Hold::Held)
+                .max_by_key(|(_, row)| row.entry.unread.load(Ordering::Relaxed))?;
+            (*id, Arc::clone(&row.entry))
+        };
+        if entry.unread.load(Ordering::Relaxed) <= 0 {
+            return None;
+        }
+        // Whoever reads or writes at this moment is done with it in a moment.
+        drop(entry.bytes().take());
+        self.forget(&entry);
+        entry.end(code);
+        Some(id)
+    }
+
+    /// What is unread of a stream is gone with it.
+    fn forget(&self, entry: &Entry) {
+        let unread = entry.unread.swap(0, Ordering::Relaxed);
+        self.unread.fetch_sub(unread, Ordering::Relaxed);
+    }
+
     /// Every stream ends with the connection.
     pub(crate) fn lose_all(&self) {
         let rows = std::mem::take(&mut *self.lock());
         for row in rows.values() {
-            row.entry.lose();
+            row.entry.end(0);
         }
     }
 
@@ -144,21 +210,21 @@ impl Ledger {
 impl Entry {
     /// What becomes of the other side's direction; whoever reads is woken when that changes.
     pub(crate) fn fate(&self, cx: &Context<'_>) -> Fate {
-        let mut known = self.lock();
+        let mut known = self.known();
         keep(&mut known.reader, cx);
         known.fate
     }
 
     /// Whether the other side reads no more; whoever writes is woken when that changes.
     pub(crate) fn is_stopped(&self, cx: &Context<'_>) -> bool {
-        let mut known = self.lock();
+        let mut known = self.known();
         keep(&mut known.writer, cx);
         known.is_stopped
     }
 
     /// Ready when the other side has given its direction up.
     pub(crate) fn poll_reset(&self, cx: &Context<'_>) -> Poll<()> {
-        let mut known = self.lock();
+        let mut known = self.known();
         if matches!(known.fate, Fate::Reset(_)) {
             return Poll::Ready(());
         }
@@ -168,7 +234,7 @@ impl Entry {
 
     /// Ready when the other side reads no more.
     pub(crate) fn poll_stopped(&self, cx: &Context<'_>) -> Poll<()> {
-        let mut known = self.lock();
+        let mut known = self.known();
         if known.is_stopped {
             return Poll::Ready(());
         }
@@ -176,16 +242,21 @@ impl Entry {
         Poll::Pending
     }
 
-    /// The connection has ended.
-    pub(crate) fn lose(&self) {
-        let mut known = self.lock();
+    /// Both directions are over, whatever the other side says; zero: with the connection.
+    fn end(&self, code: u32) {
+        let mut known = self.known();
         known.is_stopped = true;
-        known.fate = Fate::Reset(0);
+        known.fate = Fate::Reset(code);
         wake(known);
     }
 
+    /// The stream itself, for a moment.
+    pub(crate) fn bytes(&self) -> MutexGuard<'_, Option<yamux::Stream>> {
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn note(&self, record: Record) {
-        let mut known = self.lock();
+        let mut known = self.known();
         match record {
             Record::Finish { bytes, .. } if known.fate == Fate::Open => {
                 known.fate = Fate::Finished(bytes);
@@ -204,8 +275,8 @@ impl Entry {
         wake(known);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -17,6 +17,11 @@ pub(crate) struct Pipe<T> {
     /// Of `out`, what has been written.
     written: usize,
     received: u64,
+    /// The head that is being read, how much of it is there, and what is left of its body.
+    head: ([u8; HEAD_BYTES], usize),
+    head_body: usize,
+    /// Streams that data has come for, and how much.
+    arrived: Vec<(u32, u32)>,
     /// Bytes of a frame's body that are still to come from the multiplexer.
     body: usize,
     has_said_goodbye: bool,
@@ -33,6 +38,9 @@ impl<T> Shared<T> {
             out: Vec::new(),
             written: 0,
             received: 0,
+            head: ([0; HEAD_BYTES], 0),
+            head_body: 0,
+            arrived: Vec::new(),
             body: 0,
             has_said_goodbye: false,
         })))
@@ -65,18 +73,51 @@ impl<T> Pipe<T> {
         self.out.len() - self.written >= BUFFER_MAX
     }
 
+    /// The data that has come since this was asked the last time: stream and bytes, by frame.
+    pub(crate) fn take_arrived(&mut self) -> Vec<(u32, u32)> {
+        std::mem::take(&mut self.arrived)
+    }
+
+    /// Notes what the multiplexer reads: heads and bodies, in whatever pieces.
+    fn note_read(&mut self, mut slice: &[u8]) {
+        while !slice.is_empty() {
+            if self.head_body > 0 {
+                let len = self.head_body.min(slice.len());
+                self.head_body -= len;
+                slice = slice.get(len..).unwrap_or_default();
+                continue;
+            }
+            let (head, filled) = &mut self.head;
+            let len = (HEAD_BYTES - *filled).min(slice.len());
+            let (now, rest) = slice.split_at(len);
+            if let Some(room) = head.get_mut(*filled..*filled + len) {
+                room.copy_from_slice(now);
+            }
+            *filled += len;
+            slice = rest;
+            if *filled == HEAD_BYTES {
+                *filled = 0;
+                let [_, kind, _, _, a, b, c, d, e, f, g, h] = *head;
+                let length = u32::from_be_bytes([e, f, g, h]);
+                if kind == DATA && length > 0 {
+                    self.head_body = length as usize;
+                    self.arrived
+                        .push((u32::from_be_bytes([a, b, c, d]), length));
+                }
+            }
+        }
+    }
+
     /// Notes what the multiplexer writes: a head, as one slice of 12 bytes, then its body.
     fn note(&mut self, slice: &[u8]) {
         if self.body > 0 {
             self.body = self.body.saturating_sub(slice.len());
             return;
         }
-        if let [_, kind, _, _, _, _, _, _, a, b, c, d] = *slice {
-            match kind {
-                DATA => self.body = u32::from_be_bytes([a, b, c, d]) as usize,
-                GO_AWAY => self.has_said_goodbye = true,
-                _ => {}
-            }
+        match *slice {
+            [_, DATA, _, _, _, _, _, _, ref length @ ..] => self.body = number(length) as usize,
+            [_, GO_AWAY, ..] => self.has_said_goodbye = true,
+            _ => {}
         }
     }
 }
@@ -114,9 +155,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> futures_util::io::AsyncRead for Shared<T
         let mut pipe = self.lock();
         let mut buffer = ReadBuf::new(slice);
         ready!(Pin::new(&mut pipe.io).poll_read(cx, &mut buffer))?;
-        let read = buffer.filled().len();
-        pipe.received += read as u64;
-        Poll::Ready(Ok(read))
+        let read = buffer.filled();
+        pipe.received += read.len() as u64;
+        pipe.note_read(read);
+        Poll::Ready(Ok(read.len()))
     }
 }
 
@@ -156,6 +198,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> futures_util::io::AsyncWrite for Shared<
     }
 }
 
+/// Four bytes of a head.
+fn number(bytes: &[u8]) -> u32 {
+    bytes.try_into().map_or(0, u32::from_be_bytes)
+}
+
+/// Bytes of a frame's head.
+const HEAD_BYTES: usize = 12;
 /// Types of the multiplexer's frames, their second byte.
 const DATA: u8 = 0;
 const GO_AWAY: u8 = 3;

@@ -5,8 +5,8 @@
 use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use futures_util::io::{AsyncRead as _, AsyncWrite as _};
@@ -44,7 +44,6 @@ pub struct Send {
 
 struct Inner {
     id: u32,
-    bytes: Mutex<yamux::Stream>,
     entry: Arc<Entry>,
     common: Arc<Common>,
     /// The other side has heard of the stream, or will.
@@ -56,24 +55,25 @@ struct Inner {
 
 impl Stream {
     /// A stream that this side has opened. The other side hears of it with the first byte.
-    pub(crate) fn opened(bytes: yamux::Stream, entry: Arc<Entry>, common: Arc<Common>) -> Self {
-        Self::new(bytes, entry, common, true)
+    pub(crate) fn opened(id: u32, entry: Arc<Entry>, common: Arc<Common>) -> Self {
+        Self::new(id, entry, common, true)
     }
 
     /// A stream that the other side has opened. It is greeted with one byte, since the multiplexer
     /// lets only so many streams wait for their first answer, whatever an upstream does.
-    pub(crate) fn accepted(bytes: yamux::Stream, entry: Arc<Entry>, common: Arc<Common>) -> Self {
-        let stream = Self::new(bytes, entry, common, false);
+    pub(crate) fn accepted(id: u32, entry: Arc<Entry>, common: Arc<Common>) -> Self {
+        let stream = Self::new(id, entry, common, false);
         let mut now = Context::from_waker(Waker::noop());
         // There is always room for the first byte, unless the stream is over already.
-        let _ = Pin::new(&mut *stream.send.inner.bytes()).poll_write(&mut now, &[GREETING]);
+        if let Some(bytes) = stream.send.inner.entry.bytes().as_mut() {
+            let _ = Pin::new(bytes).poll_write(&mut now, &[GREETING]);
+        }
         stream
     }
 
-    fn new(bytes: yamux::Stream, entry: Arc<Entry>, common: Arc<Common>, is_opener: bool) -> Self {
+    fn new(id: u32, entry: Arc<Entry>, common: Arc<Common>, is_opener: bool) -> Self {
         let inner = Arc::new(Inner {
-            id: bytes.id().val(),
-            bytes: Mutex::new(bytes),
+            id,
             entry,
             common,
             is_known: AtomicBool::new(!is_opener),
@@ -161,11 +161,18 @@ impl AsyncRead for Receive {
             Fate::Reset(_) => return Poll::Ready(Err(reset())),
             Fate::Open | Fate::Finished(_) => {}
         }
-        let mut bytes = this.inner.bytes();
+        let inner = &*this.inner;
+        let mut bytes = inner.entry.bytes();
+        let Some(bytes) = bytes.as_mut() else {
+            return Poll::Ready(Err(reset()));
+        };
         if this.awaits_greeting {
             let mut greeting = [0];
             match ready!(Pin::new(&mut *bytes).poll_read(cx, &mut greeting)) {
-                Ok(1) => this.awaits_greeting = false,
+                Ok(1) => {
+                    this.awaits_greeting = false;
+                    inner.common.ledger.read(&inner.entry, 1);
+                }
                 // How it ended comes as a record.
                 Ok(_) => return Poll::Pending,
                 Err(_) => return Poll::Ready(Err(reset())),
@@ -174,12 +181,13 @@ impl AsyncRead for Receive {
         match ready!(Pin::new(&mut *bytes).poll_read(cx, buffer.initialize_unfilled())) {
             // No more will come. A record says how it ended, and wakes; one that came before says
             // how many bytes there should have been.
-            Ok(0) => match this.inner.entry.fate(cx) {
+            Ok(0) => match inner.entry.fate(cx) {
                 Fate::Open => Poll::Pending,
                 Fate::Finished(_) | Fate::Reset(_) => Poll::Ready(Err(reset())),
             },
             Ok(read) => {
                 this.read += read as u64;
+                inner.common.ledger.read(&inner.entry, read);
                 buffer.advance(read);
                 Poll::Ready(Ok(()))
             }
@@ -202,7 +210,10 @@ impl AsyncWrite for Send {
         if slice.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let polled = Pin::new(&mut *inner.bytes()).poll_write(cx, slice);
+        let polled = match inner.entry.bytes().as_mut() {
+            Some(bytes) => Pin::new(bytes).poll_write(cx, slice),
+            None => return Poll::Ready(Err(broken())),
+        };
         let written = ready!(polled).map_err(|_| broken())?;
         inner.is_known.store(true, Ordering::Release);
         this.sent += written as u64;
@@ -239,10 +250,6 @@ impl Drop for Send {
 }
 
 impl Inner {
-    fn bytes(&self) -> MutexGuard<'_, yamux::Stream> {
-        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Tells the other side, if it knows of the stream at all.
     fn tell(&self, record: impl FnOnce(u32, u32) -> Record) {
         if self.is_known.load(Ordering::Acquire) {
@@ -257,6 +264,8 @@ impl Drop for Inner {
         self.tell(|stream, code| Record::Gone { stream, code });
         let is_known = self.is_known.load(Ordering::Acquire);
         self.common.ledger.let_go(self.id, is_known);
+        // The multiplexer forgets it, too.
+        drop(self.entry.bytes().take());
     }
 }
 

@@ -4,6 +4,7 @@ mod hostile;
 
 use std::time::Duration;
 
+use proto::budget::Budget;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 
@@ -23,8 +24,8 @@ impl Pair {
     }
 
     fn over((here, there): (DuplexStream, DuplexStream)) -> Self {
-        let (agent, agent_driver) = start(here, Side::Agent);
-        let (edge, edge_driver) = start(there, Side::Edge);
+        let (agent, agent_driver) = start(here, Side::Agent, None);
+        let (edge, edge_driver) = start(there, Side::Edge, None);
         Self {
             agent,
             edge,
@@ -75,7 +76,7 @@ async fn fill(send: &mut Send) -> usize {
 async fn bytes_go_both_ways_and_end_well() {
     let pair = Pair::new();
     let (mut edge, mut agent) = pair.stream().await;
-    let body: Vec<u8> = (0..1_000_000_u32).map(|at| at as u8).collect();
+    let body: Vec<u8> = (0..=u8::MAX).cycle().take(1_000_000).collect();
     let upload = async {
         edge.send.write_all(&body).await.unwrap();
         edge.send.shutdown().await.unwrap();
@@ -113,7 +114,7 @@ async fn a_drop_is_never_a_good_end() {
         let mut got = Vec::new();
         let end = within(edge.receive.read_to_end(&mut got)).await;
         assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
-        let written = within(edge.send.write_all(&[1; 1 << 20])).await;
+        let written = within(edge.send.write_all(&vec![1; 1 << 20])).await;
         assert!(written.is_err());
         drop(edge);
         pair.is_empty().await;
@@ -207,14 +208,68 @@ async fn stalled_readers_hold_up_nobody() {
         let mut answer = [0; 6];
         within(edge.receive.read_exact(&mut answer)).await.unwrap();
     }
-    let received = pair.edge.received();
-    assert!(received < 64 * (256 << 10) + (1 << 20), "{received}");
+    let unread = pair.edge.unread();
+    assert!(
+        unread <= 64 * (256 << 10) && unread > 64 * (200 << 10),
+        "{unread}"
+    );
 }
 
 /// Writes until the window is full.
 async fn fill_once(send: &mut Send) {
     let block = vec![7; 256 * 1024];
     let _ = tokio::time::timeout(Duration::from_millis(20), send.write_all(&block)).await;
+}
+
+/// Beyond its share of memory a connection gives up what is read least, and says that it is over.
+#[tokio::test]
+async fn what_is_not_read_is_bounded() {
+    let budget = Budget::new(4 << 20, 64 << 20);
+    let (here, there) = duplex(256 * 1024);
+    let (agent, agent_driver) = start(here, Side::Agent, None);
+    let (edge, edge_driver) = start(there, Side::Edge, Some(budget.open()));
+    let drivers = [tokio::spawn(agent_driver), tokio::spawn(edge_driver)];
+    let pair = Pair {
+        agent,
+        edge,
+        drivers,
+    };
+    let mut stalled = Vec::new();
+    let mut most = 0;
+    for _ in 0..100 {
+        let (edge, mut agent) = pair.stream().await;
+        fill_once(&mut agent.send).await;
+        most = most.max(pair.edge.unread());
+        stalled.push((edge, agent));
+    }
+    within(async {
+        while !pair.edge.is_over() {
+            fill_once(&mut stalled[0].1.send).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    assert!(most <= (16 << 20) + (5 << 20), "{most}");
+    assert!(budget.granted() <= 4 << 20);
+    let mut given_up = 0;
+    for (edge, agent) in &mut stalled {
+        let stopped = tokio::time::timeout(Duration::from_millis(1), agent.send.stopped());
+        if stopped.await.is_ok() {
+            given_up += 1;
+            let mut byte = [0];
+            assert!(within(edge.receive.read(&mut byte)).await.is_err());
+        }
+    }
+    assert!((1..50).contains(&given_up), "{given_up}");
+    drop(stalled);
+    pair.is_empty().await;
+    within(async {
+        while budget.granted() > 0 || pair.edge.is_over() || pair.edge.unread() > 0 {
+            pair.edge.ask();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
 }
 
 /// A place is free only when both sides have let go, so that a thousand streams cut at once and a
@@ -235,15 +290,16 @@ async fn a_swarm_is_cut_and_comes_back() {
             });
         }
     });
+    let most = pair.edge.common.places.available_permits();
     for _ in 0..3 {
         let mut streams = Vec::new();
-        for _ in 0..1008 {
+        for _ in 0..most {
             let mut stream = within(pair.edge.open()).await.unwrap();
             stream.send.write_all(b"x").await.unwrap();
             streams.push(stream);
         }
         let waits = tokio::time::timeout(Duration::from_millis(20), pair.edge.open()).await;
-        assert!(waits.is_err(), "one more waits");
+        assert!(waits.is_err(), "one more waits: {waits:?}");
         for stream in &mut streams {
             assert_eq!(within(stream.receive.read_u8()).await.unwrap(), b'x');
         }
@@ -313,7 +369,7 @@ async fn it_ends_with_its_last_handle() {
 #[tokio::test]
 async fn a_broken_transport_ends_everything() {
     let (here, there) = duplex(1024);
-    let (agent, driver) = start(here, Side::Agent);
+    let (agent, driver) = start(here, Side::Agent, None);
     tokio::spawn(driver);
     drop(there);
     let ended = within(agent.closed()).await;
@@ -327,8 +383,8 @@ async fn a_broken_transport_ends_everything() {
 #[tokio::test]
 async fn a_quiet_connection_stays_and_a_silent_side_is_found() {
     let (here, there) = duplex(1024);
-    let (agent, agent_driver) = start_timed(here, Side::Agent, QUICK);
-    let (edge, edge_driver) = start_timed(there, Side::Edge, QUICK);
+    let (agent, agent_driver) = start_timed(here, Side::Agent, None, QUICK);
+    let (edge, edge_driver) = start_timed(there, Side::Edge, None, QUICK);
     let agent_driver = tokio::spawn(agent_driver);
     tokio::spawn(edge_driver);
     let quiet = tokio::time::timeout(5 * QUICK.idle_timeout, edge.closed()).await;
@@ -343,7 +399,7 @@ async fn a_quiet_connection_stays_and_a_silent_side_is_found() {
     ));
     assert_eq!(within(agent.closed()).await, Ended::Here);
     let (here, _there) = duplex(1024);
-    let (silent, driver) = start_timed(here, Side::Edge, QUICK);
+    let (silent, driver) = start_timed(here, Side::Edge, None, QUICK);
     tokio::spawn(driver);
     assert_eq!(within(silent.closed()).await, Ended::Silent);
     assert!(began.elapsed() >= QUICK.idle_timeout);

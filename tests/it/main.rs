@@ -3,9 +3,11 @@
 //! - `forward`: bytes go both ways as they are, with back-pressure, upgrades and errors that explain.
 //! - `restart`: names come back, sessions survive, what was revoked stays revoked.
 //! - `agent_cli`, `edge_cli`: every failure is one sentence with its next step and an exit code.
+//! - `links`: both links keep the same promises; which one is taken, remembered and left; proxies.
 //! - `login`: who gets in, who does not, and what the app is told.
 //! - `providers`: the same login at providers that nobody here wrote.
 //! - `browser`: two real browsers, from signing in to being thrown out.
+//! - `metrics`: what whatever watches the edge is told.
 //! - `places`: browser, system, device and place of a session.
 //! - `revoke`: what a revocation cuts, by scope and by protocol, and its receipt.
 //! - `rounds`: a thousand revocations against traffic, judged at both ends.
@@ -37,8 +39,11 @@ mod dashboard;
 mod edge_cli;
 mod faults;
 mod forward;
+mod h2spec;
 mod hostile;
+mod links;
 mod login;
+mod metrics;
 mod places;
 mod providers;
 mod restart;
@@ -46,4 +51,6 @@ mod review;
 mod revoke;
 mod rounds;
 mod secrets;
+mod smuggling;
+mod transparent;
 mod unauthorized;

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use mux::{Connection, Ended, Side};
+use proto::budget::Budget;
 use rustls::AlertDescription;
 use rustls_pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
@@ -91,7 +92,8 @@ impl Dialler {
             let why = format!("{peer}: whoever answers takes no agents over TCP");
             return Err(AttemptError::Failed(why));
         }
-        let (connection, driver) = mux::start(stream, Side::Agent);
+        let unread = Budget::new(UNREAD_MAX, UNREAD_MAX).open();
+        let (connection, driver) = mux::start(stream, Side::Agent, Some(unread));
         tokio::spawn(driver);
         Ok(TlsLink {
             connection,
@@ -233,6 +235,8 @@ fn ended(error: &Ended) -> LinkEnded {
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+/// Bytes that local apps may leave unread, beyond what a link holds at any time.
+const UNREAD_MAX: u64 = 64 << 20;
 const GOODBYE_WITHIN: Duration = Duration::from_millis(300);
 const KEEP_ALIVE_AFTER: Duration = Duration::from_mins(1);
 /// Bytes that wait in the kernel beyond what is under way: a reset or a small answer queues behind no

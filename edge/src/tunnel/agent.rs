@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -24,7 +24,7 @@ use crate::store::StoreError;
 use crate::tunnel::bind::{Asker, Granted, Refusal};
 use crate::tunnel::link::{Link, LinkStream};
 use crate::tunnel::listen::{Place, Tunnels};
-use crate::tunnel::registry::{Binding, Close, Joined, Tunnel};
+use crate::tunnel::registry::{Binding, Close, Joined, Serving, Tunnel};
 use crate::tunnel::stream::AgentStream;
 
 /// Serves one agent from its first frame to the end of its link.
@@ -353,6 +353,7 @@ async fn authenticate(
         agent_version,
         os,
         open_streams: AtomicU64::new(0),
+        reserved: AtomicU32::new(0),
         close: Close::default(),
     });
     let joined = tunnels.registry.join(&tunnel);
@@ -406,6 +407,7 @@ async fn bind(
         tunnel: Arc::clone(&tunnel),
         generation: request.generation,
         pooling: request.pooling,
+        serving: Serving::of(&request),
         superseded: superseded.clone(),
     };
     let refused = |code: Code| Refusal::new(code, code.meaning().to_owned());

@@ -14,7 +14,7 @@ fn frame(kind: u8, flags: u16, stream: u32, length: u32) -> Vec<u8> {
 }
 
 fn data(flags: u16, stream: u32, body: &[u8]) -> Vec<u8> {
-    let mut bytes = frame(DATA, flags, stream, body.len() as u32);
+    let mut bytes = frame(DATA, flags, stream, u32::try_from(body.len()).unwrap());
     bytes.extend(body);
     bytes
 }
@@ -22,7 +22,7 @@ fn data(flags: u16, stream: u32, body: &[u8]) -> Vec<u8> {
 /// Sends the bytes to an edge and gives what it made of them.
 async fn ended_by(bytes: Vec<u8>) -> Ended {
     let (mut attacker, io) = duplex(1 << 20);
-    let (edge, driver) = start(io, Side::Edge);
+    let (edge, driver) = start(io, Side::Edge, None);
     let driver = tokio::spawn(driver);
     let attack = async move {
         // The edge may end it before everything is out.
@@ -48,7 +48,7 @@ async fn each_ends_the_connection() {
         .flat_map(|at| frame(WINDOW, SYN, 2 * at + 3, 0))
         .collect();
     let overflow = {
-        let mut bytes = data(SYN, 3, &[0; 256 * 1024]);
+        let mut bytes = data(SYN, 3, &vec![0; 256 * 1024]);
         bytes.extend(data(0, 3, &[0; 16]));
         bytes
     };
@@ -79,7 +79,7 @@ async fn each_ends_the_connection() {
         // CVE-2026-32314
         (
             "a first frame above the window",
-            data(SYN, 3, &[0; 256 * 1024 + 1]),
+            data(SYN, 3, &vec![0; 256 * 1024 + 1]),
         ),
         ("more than the window", overflow),
         ("credit that overflows", credit),
@@ -105,7 +105,7 @@ async fn each_ends_the_connection() {
 #[tokio::test]
 async fn a_frame_that_stays_away_is_silence() {
     let (mut attacker, io) = duplex(1024);
-    let (_edge, driver) = start_timed(io, Side::Edge, QUICK);
+    let (_edge, driver) = start_timed(io, Side::Edge, None, QUICK);
     attacker.write_all(&frame(DATA, SYN, 3, 100)).await.unwrap();
     assert_eq!(within(driver).await, Ended::Silent);
 }
@@ -114,7 +114,7 @@ async fn a_frame_that_stays_away_is_silence() {
 #[tokio::test]
 async fn a_flood_of_questions_is_held_back() {
     let (mut attacker, io) = duplex(16 * 1024);
-    let (edge, driver) = start(io, Side::Edge);
+    let (edge, driver) = start(io, Side::Edge, None);
     let driver = tokio::spawn(driver);
     attacker.write_all(&data(SYN, 1, &[])).await.unwrap();
     let questions: Vec<u8> = (0..4000)
@@ -139,7 +139,7 @@ async fn a_flood_of_questions_is_held_back() {
 #[tokio::test]
 async fn records_may_overtake_their_stream() {
     let (mut peer, io) = duplex(1 << 16);
-    let (edge, driver) = start(io, Side::Edge);
+    let (edge, driver) = start(io, Side::Edge, None);
     tokio::spawn(driver);
     let mut bytes = data(
         SYN,

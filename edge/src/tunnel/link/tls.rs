@@ -7,6 +7,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use mux::{Connection, Driver, Side};
+use proto::budget::Budget;
+use proto::window::LINK_WINDOW;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -30,9 +32,10 @@ pub(super) struct TlsStream(mux::Stream);
 pub(crate) fn over_tls(
     stream: Secured<TcpStream>,
     peer: SocketAddr,
+    budget: &Budget,
 ) -> (Link, Driver<Secured<TcpStream>>) {
     prepare(&SockRef::from(stream.get_ref().0));
-    let (connection, driver) = mux::start(stream, Side::Edge);
+    let (connection, driver) = mux::start(stream, Side::Edge, Some(budget.open()));
     (Link::Tls(TlsLink { connection, peer }), driver)
 }
 
@@ -61,6 +64,16 @@ impl TlsLink {
 
     pub(super) fn ask(&self) {
         self.connection.ask();
+    }
+
+    /// Whether readers that do not read hold so much that no more streams are taken.
+    pub(super) fn is_over(&self) -> bool {
+        self.connection.is_over()
+    }
+
+    /// Bytes that readers have not read, beyond what all streams share.
+    pub(super) fn held(&self) -> u64 {
+        self.connection.unread().saturating_sub(LINK_WINDOW)
     }
 
     pub(super) fn peer(&self) -> SocketAddr {
