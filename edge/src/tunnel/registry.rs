@@ -80,13 +80,13 @@ impl Drop for Joined {
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     /// Who serves an endpoint: never nobody, and replaced whole, so that picking takes no lock.
-    serving: HashMap<EndpointId, Serving>,
+    serving: HashMap<EndpointId, Bindings>,
     tunnels: HashMap<TunnelId, Arc<Tunnel>>,
     /// What each tunnel serves. Held by whoever changes `serving`: one change at a time.
     claims: Mutex<BTreeMap<TunnelId, BTreeSet<EndpointId>>>,
 }
 
-type Serving = Arc<[Arc<Binding>]>;
+type Bindings = Arc<[Arc<Binding>]>;
 type Claims<'a> = MutexGuard<'a, BTreeMap<TunnelId, BTreeSet<EndpointId>>>;
 
 impl Registry {
@@ -199,7 +199,7 @@ impl Registry {
         claims.get(&tunnel).into_iter().flatten().copied().collect()
     }
 
-    fn serving(&self, endpoint: EndpointId) -> Serving {
+    fn serving(&self, endpoint: EndpointId) -> Bindings {
         let serving = self.serving.pin();
         serving.get(&endpoint).map(Arc::clone).unwrap_or_default()
     }
@@ -207,7 +207,7 @@ impl Registry {
     /// Takes a tunnel out of those that serve an endpoint. The claims are held: nobody else changes it.
     fn remove(&self, endpoint: EndpointId, tunnel: TunnelId, _: &Claims<'_>) {
         let before = self.serving(endpoint);
-        let now: Serving = before
+        let now: Bindings = before
             .iter()
             .filter(|binding| binding.tunnel.id != tunnel)
             .map(Arc::clone)
