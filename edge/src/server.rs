@@ -181,7 +181,7 @@ impl Edge {
             edge: edge_id,
             clock,
             shutdown: shutdown.clone(),
-            budget: budget.clone(),
+            budget,
             deciding: Arc::default(),
         };
         let ready = ready::Ready::new(&site, bound.address, &settings.data_dir, ca_file);

@@ -97,12 +97,10 @@ impl<T> Pipe<T> {
             slice = rest;
             if *filled == HEAD_BYTES {
                 *filled = 0;
-                let [_, kind, _, _, a, b, c, d, e, f, g, h] = *head;
-                let length = u32::from_be_bytes([e, f, g, h]);
-                if kind == DATA && length > 0 {
+                let (stream, length) = (number(&head[4..8]), number(&head[8..]));
+                if head[1] == DATA && length > 0 {
                     self.head_body = length as usize;
-                    self.arrived
-                        .push((u32::from_be_bytes([a, b, c, d]), length));
+                    self.arrived.push((stream, length));
                 }
             }
         }

@@ -85,25 +85,24 @@ async fn forward_udp(near: Arc<UdpSocket>, edge: SocketAddr, lets: Arc<AtomicBoo
         if !lets.load(Ordering::Relaxed) {
             continue;
         }
-        let socket = match far.get(&agent) {
-            Some(socket) => Arc::clone(socket),
-            None => {
-                let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a UDP port");
-                socket.connect(edge).await.expect("connected");
-                let socket = Arc::new(socket);
-                far.insert(agent, Arc::clone(&socket));
-                let (near, lets, back) =
-                    (Arc::clone(&near), Arc::clone(&lets), Arc::clone(&socket));
-                tokio::spawn(async move {
-                    let mut buffer = vec![0; 65_536];
-                    while let Ok(len) = back.recv(&mut buffer).await {
-                        if lets.load(Ordering::Relaxed) {
-                            let _ = near.send_to(&buffer[..len], agent).await;
-                        }
+        let known = far.get(&agent).map(Arc::clone);
+        let socket = if let Some(socket) = known {
+            socket
+        } else {
+            let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a UDP port");
+            socket.connect(edge).await.expect("connected");
+            let socket = Arc::new(socket);
+            far.insert(agent, Arc::clone(&socket));
+            let (near, lets, back) = (Arc::clone(&near), Arc::clone(&lets), Arc::clone(&socket));
+            tokio::spawn(async move {
+                let mut buffer = vec![0; 65_536];
+                while let Ok(len) = back.recv(&mut buffer).await {
+                    if lets.load(Ordering::Relaxed) {
+                        let _ = near.send_to(&buffer[..len], agent).await;
                     }
-                });
-                socket
-            }
+                }
+            });
+            socket
         };
         let _ = socket.send(&buffer[..len]).await;
     }
@@ -186,7 +185,8 @@ async fn serve(
         }
         Answer::Refuse(line) => near.write_all(format!("{line}\r\n\r\n").as_bytes()).await,
         Answer::Endless => loop {
-            near.write_all(b"HTTP/1.1 200 OK, and so on, and so on").await?;
+            near.write_all(b"HTTP/1.1 200 OK, and so on, and so on")
+                .await?;
         },
     }
 }
