@@ -53,6 +53,7 @@ impl Workers {
             let (tls, admission, halt) = (tls.clone(), Arc::clone(admission), halt.clone());
             let work = move || {
                 runtime.block_on(async {
+                    tokio::spawn(Arc::clone(&worker.pool).sweep());
                     match tokio::net::TcpListener::from_std(listener) {
                         Ok(listener) => serve(listener, worker, tls, admission).await,
                         Err(error) => {
