@@ -45,7 +45,9 @@ async fn keeps_the_promises(link: &str) {
         assert!(reply.body == body, "{version:?}");
         let truncated = Ask::get(&world.net, "open", "/truncated");
         if let Ok(response) = truncated.open(&world.net, version).await {
-            assert!(response.whole().await.end.is_err(), "{version:?}");
+            let reply = response.whole().await;
+            // Broken off before the head was passed on, it is an error of its own.
+            assert!(reply.end.is_err() || reply.status == 502, "{version:?}");
         }
         let reply = Ask::get(&world.net, "open", "/until-close")
             .send(&world.net, version)

@@ -115,3 +115,38 @@ fn read(file: &Path) -> io::Result<Record> {
 const FILE: &str = "links.json";
 /// A laptop sees a few networks and a few edges.
 const WINNERS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn winners_are_kept_by_edge_and_network_within_a_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = Memory::kept(&folder.path().join("new"));
+        assert_eq!(memory.recall("e:1", "10.0.0.0/24"), None);
+        memory.keep("e:1", "10.0.0.0/24", Kind::Tls);
+        memory.keep("e:1", "10.0.1.0/24", Kind::Quic);
+        assert_eq!(memory.recall("e:1", "10.0.0.0/24"), Some(Kind::Tls));
+        assert_eq!(memory.recall("e:1", "10.0.1.0/24"), Some(Kind::Quic));
+        assert_eq!(memory.recall("e:2", "10.0.0.0/24"), None);
+        memory.keep("e:1", "10.0.0.0/24", Kind::Quic);
+        assert_eq!(memory.recall("e:1", "10.0.0.0/24"), Some(Kind::Quic));
+        for number in 0..100 {
+            memory.keep(&format!("e:{number}"), "net", Kind::Tls);
+        }
+        let file = folder.path().join("new").join(FILE);
+        assert_eq!(read(&file).unwrap().winners.len(), WINNERS_MAX);
+        assert_eq!(memory.recall("e:99", "net"), Some(Kind::Tls));
+        fs::write(&file, b"{").unwrap();
+        assert_eq!(memory.recall("e:99", "net"), None);
+        memory.keep("e:1", "net", Kind::Tls);
+        assert_eq!(memory.recall("e:1", "net"), Some(Kind::Tls));
+    }
+
+    #[test]
+    fn this_machines_network_is_a_prefix() {
+        let network = network_towards("127.0.0.1:9".parse().unwrap());
+        assert_eq!(network.as_deref(), Some("127.0.0.0/24"));
+    }
+}

@@ -1,5 +1,7 @@
 //! A real QUIC edge with a link CA made by rcgen: who is trusted, and how streams end.
 
+mod over_tls;
+
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +43,7 @@ impl LinkCa {
         Trust::Roots(vec![self.0.der().clone()])
     }
 
-    fn leaf(&self, name: &str) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+    pub(super) fn leaf(&self, name: &str) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         let leaf = params.signed_by(&key, &self.0).unwrap();
