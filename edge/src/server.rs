@@ -18,11 +18,10 @@ use proto::budget::Budget;
 use proto::id::EdgeId;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio_rustls::TlsAcceptor;
 
 use crate::admin::{Admin, AdminParts, AuthtokenIssuer};
 use crate::auth::{Auth, AuthParts};
-use crate::cert::{DevCa, FileCert, LinkCa, Resolver, Web, quic_config, tcp_config};
+use crate::cert::{DevCa, FileCert, LinkCa, Public, Resolver, Web, quic_config};
 use crate::clock::Clock;
 use crate::config::{Prepared, Settings};
 use crate::context::{GeoIp, UserAgents};
@@ -65,7 +64,7 @@ struct Edge {
     tcp: Vec<std::net::TcpListener>,
     seats: Vec<Seat>,
     ingress: Arc<Ingress>,
-    acceptor: TlsAcceptor,
+    tls: Public,
     admission: Arc<Admission>,
     /// Drains that the operator ordered, each with its bound.
     drain_ordered: mpsc::Receiver<Duration>,
@@ -120,7 +119,7 @@ impl Edge {
             files,
         } = web_certificates(settings, &site)?;
         let resolver = Arc::new(Resolver::new(&link_name, link_ca.issue(&link_name)?, web));
-        let acceptor = TlsAcceptor::from(tcp_config(Arc::clone(&resolver), &[b"h2", b"http/1.1"])?);
+        let tls = Public::new(&resolver, &link_name)?;
         let quic = quic_config(resolver, &[proto::version::ALPN_AGENT])?;
 
         let http = Http::new(&HttpOptions {
@@ -207,6 +206,7 @@ impl Edge {
             edge: edge_id,
             clock,
             shutdown: shutdown.clone(),
+            budget,
             deciding: Arc::default(),
         };
         let ready = ready::Ready::new(&site, bound.address, &settings.data_dir, ca_file);
@@ -219,6 +219,10 @@ impl Edge {
             metrics,
             api: doors::wired(admin.api()),
             dashboard: doors::wired(admin.dashboard()),
+            links: {
+                let tunnels = tunnels.clone();
+                Box::new(move |stream, peer| tunnels.take(stream, peer))
+            },
             limits: Limits {
                 handshake: HANDSHAKE,
                 header_read: settings.header_timeout,
@@ -236,7 +240,7 @@ impl Edge {
             tcp: bound.tcp,
             seats,
             ingress,
-            acceptor,
+            tls,
             admission,
             admin,
             tunnels,
@@ -263,7 +267,7 @@ impl Edge {
             self.seats,
             &self.tunnels,
             &self.ingress,
-            &self.acceptor,
+            &self.tls,
             &self.admission,
         )
         .map_err(StartError::Io)?;

@@ -4,6 +4,7 @@
 //! - `links_quic`: readers that do not read harm nobody, dead links are found, addresses change unnoticed.
 //! - `restart`: names come back, sessions survive, what was revoked stays revoked.
 //! - `agent_cli`, `edge_cli`: every failure is one sentence with its next step and an exit code.
+//! - `links`: both links keep the same promises; which one is taken, remembered and left; proxies.
 //! - `login`: who gets in, who does not, and what the app is told.
 //! - `providers`: the same login at providers that nobody here wrote.
 //! - `browser`: two real browsers, from signing in to being thrown out.
@@ -44,6 +45,7 @@ mod h2spec;
 mod hostile;
 mod links_quic;
 mod links_ops;
+mod links;
 mod login;
 mod metrics;
 mod places;

@@ -25,6 +25,9 @@ use crate::workspace;
 pub(crate) struct Args {
     /// Run only tests whose names contain this
     filter: Option<String>,
+    /// The link that agents take where a test does not choose [default: as the product does]
+    #[arg(long, value_name = "LINK", value_parser = ["auto", "quic", "tls"])]
+    link: Option<String>,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
@@ -63,6 +66,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         bin_dir: programs.folder()?,
         artefacts: &artefacts,
         filter: args.filter.as_deref(),
+        link: args.link.as_deref(),
         is_ci,
     };
     let ended = run.all()?;

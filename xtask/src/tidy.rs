@@ -173,6 +173,6 @@ fn collect_top(root: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     Ok(())
 }
 
-const MEMBERS: [&str; 5] = ["agent", "edge", "proto", "tests", "xtask"];
+const MEMBERS: [&str; 6] = ["agent", "edge", "mux", "proto", "tests", "xtask"];
 /// What tools make, and what somebody else wrote.
 const SKIPPED_FOLDERS: [&str; 5] = ["artifacts", "corpus", "node_modules", "target", "uap-core"];

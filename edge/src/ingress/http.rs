@@ -1,5 +1,5 @@
-//! Serves one public connection: TLS, then HTTP/1.1 or HTTP/2 as ALPN chose, raced against the
-//! connection's kill switch, its idle time-out and the edge's drain.
+//! Serves one public connection: TLS, then as ALPN chose: an agent's link goes to the tunnels; HTTP/1.1
+//! or HTTP/2 is raced against the connection's kill switch, its idle time-out and the edge's drain.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -11,9 +11,12 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use proto::version::ALPN_AGENT;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 
+use crate::cert::Public;
 use crate::ingress::body::ResponseBody;
 use crate::ingress::connection::{self, Connection, PublicIo, Version};
 use crate::ingress::handle;
@@ -25,20 +28,25 @@ use crate::ingress::{Ingress, Worker};
 /// Serves a connection to its end. Spawned by the worker that accepted it.
 pub(crate) async fn serve(
     worker: Arc<Worker>,
-    acceptor: TlsAcceptor,
+    tls: Public,
     stream: TcpStream,
     peer: SocketAddr,
     place: Place,
 ) {
     let ingress = &worker.ingress;
     connection::prepare(&stream);
-    let Ok(Ok(stream)) =
-        tokio::time::timeout(ingress.limits.handshake, acceptor.accept(stream)).await
+    let Ok(Ok(stream)) = tokio::time::timeout(ingress.limits.handshake, secure(&tls, stream)).await
     else {
         tracing::debug!(client.address = %peer.ip(), "TLS handshake failed or timed out");
         return;
     };
     let (_, tls) = stream.get_ref();
+    if tls.alpn_protocol() == Some(ALPN_AGENT) {
+        // From here on it counts as a link, not as a visitor.
+        drop(place);
+        (ingress.links)(stream, peer);
+        return;
+    }
     let version = if tls.alpn_protocol() == Some(b"h2") {
         Version::Http2
     } else {
@@ -97,6 +105,14 @@ pub(crate) async fn serve(
             drop(cut_off);
         }
     }
+}
+
+/// The handshake, with the configuration that the hello asks for.
+async fn secure(tls: &Public, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
+    let acceptor = rustls::server::Acceptor::default();
+    let start = LazyConfigAcceptor::new(acceptor, stream).await?;
+    let config = tls.choose(&start.client_hello());
+    start.into_stream(config).await
 }
 
 fn http2_builder(ingress: &Ingress, connection: &Connection) -> http2::Builder<Streams> {
