@@ -108,7 +108,7 @@ impl Edge {
             files,
         } = web_certificates(settings, &site)?;
         let resolver = Arc::new(Resolver::new(&link_name, link_ca.issue(&link_name)?, web));
-        let acceptor = TlsAcceptor::from(tcp_config(Arc::clone(&resolver), &[b"h2", b"http/1.1"])?);
+        let acceptor = TlsAcceptor::from(tcp_config(Arc::clone(&resolver), &PUBLIC_ALPN)?);
         let quic = quic_config(resolver, &[proto::version::ALPN_AGENT])?;
 
         let http = Http::new(&HttpOptions {
@@ -420,6 +420,8 @@ fn raise_open_files() {
 }
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Public protocols, preferred first. A client that is told to speak HTTP/1.0 offers nothing else.
+const PUBLIC_ALPN: [&[u8]; 3] = [b"h2", b"http/1.1", b"http/1.0"];
 /// A request's head: larger ones are refused with 431.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Public connections in all, each with buffers of tens of kilobytes.

@@ -3,7 +3,6 @@
 use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt as _;
-use tests::http::Version;
 use tests::wait;
 
 use super::{Asked, Lab, normalised, through};
@@ -33,7 +32,7 @@ async fn compare(lab: &Lab, asked: &Asked) {
     let (direct, _) = lab.directly(&bytes, asked.method).await;
     let (arrived, answer) = lab.tunnelled(&bytes, asked.method).await;
     assert_eq!(answer.status(), 200, "{answer:?}");
-    let wanted = through(&direct, &authority, Version::H1);
+    let wanted = through(&direct, &authority);
     assert_eq!(normalised(arrived), wanted, "over HTTP/1: {asked:?}");
     let is_of_both = asked.version == "HTTP/1.1"
         && !asked.target.contains("://")
@@ -44,7 +43,7 @@ async fn compare(lab: &Lab, asked: &Asked) {
     if is_of_both {
         let (arrived, answer) = lab.over_h2(asked).await;
         assert_eq!(answer.status(), 200, "{answer:?}");
-        let wanted = through(&direct, &authority, Version::H2);
+        let wanted = through(&direct, &authority);
         assert_eq!(normalised(arrived), wanted, "over HTTP/2: {asked:?}");
     }
 }
