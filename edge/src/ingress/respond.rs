@@ -124,6 +124,8 @@ fn failed(why: &Failure, asker: &Asker) -> Response<ResponseBody> {
         })
     };
     let mut response = either(status, &page, document, asker);
+    // For whoever counts: an upstream may send a header of that name.
+    response.extensions_mut().insert(code);
     if let Ok(value) = HeaderValue::from_str(&code.to_string()) {
         response.headers_mut().insert(SALLYPORT_ERROR, value);
     }
