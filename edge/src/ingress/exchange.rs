@@ -15,6 +15,7 @@ use http::{HeaderMap, Request, Response, StatusCode, request};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
 use hyper_util::rt::TokioIo;
 use proto::code::Code;
 use tokio::sync::{mpsc, oneshot};
@@ -49,6 +50,8 @@ pub(crate) struct Exchange {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
+    /// Where it is not the standard one.
+    pub(crate) reason: Option<ReasonPhrase>,
     pub(crate) headers: HeaderMap,
     pub(crate) body: ResponseBody,
 }
@@ -265,9 +268,10 @@ impl Exchange {
         upstream: &mut Upstream,
         head: oneshot::Sender<Result<Answer, NoAnswer>>,
     ) -> End {
-        let (parts, mut incoming) = response.into_parts();
+        let (mut parts, mut incoming) = response.into_parts();
         let answer = |body| Answer {
             status: parts.status,
+            reason: parts.extensions.remove(),
             headers: parts.headers,
             body,
         };
@@ -446,6 +450,7 @@ impl Exchange {
         let (protocol, on_client, side) = client.begin(&self.connection);
         let answer = Answer {
             status: response.status(),
+            reason: None,
             headers: response.headers().clone(),
             body: Bytes::new().into(),
         };

@@ -203,6 +203,11 @@ fn shapes() -> Vec<Answered> {
         "HTTP/1.1 299 Own Words\r\nContent-Length: 0\r\n\r\n",
     );
     add(
+        "an empty reason",
+        "GET",
+        "HTTP/1.1 299 \r\nContent-Length: 0\r\n\r\n",
+    );
+    add(
         "the highest status",
         "GET",
         "HTTP/1.1 599 Odd\r\nContent-Length: 0\r\n\r\n",
