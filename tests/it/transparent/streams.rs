@@ -307,3 +307,53 @@ async fn a_half_closed_app_is_no_matter() {
         assert_eq!((answer.status(), &answer.body[..]), (200, &b"ok"[..]));
     }
 }
+
+/// The app answers and closes at once, with the request's body unread: the answer arrives whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_early_answer_arrives() {
+    let lab = Lab::new().await;
+    let early =
+        "HTTP/1.1 413 Payload Too Large\r\nContent-Length: 8\r\nConnection: close\r\n\r\ntoo much";
+    lab.app.script(vec![
+        Step::Write(early.as_bytes().to_vec()),
+        Step::HalfClose,
+    ]);
+    let piece = vec![b'u'; 64 * 1024];
+    for is_chunked in [false, true] {
+        let mut asked = Asked::new("POST", "/upload");
+        if is_chunked {
+            asked = asked.header("transfer-encoding", "chunked");
+        } else {
+            asked = asked.header("content-length", &(200 * piece.len()).to_string());
+        }
+        let mut wire = lab.tunnel().await;
+        wire.write(&asked.bytes(&lab.authority())).await.unwrap();
+        let mut head = None;
+        // Sends on until the answer is here.
+        for _ in 0..200 {
+            if is_chunked {
+                let _ = wire
+                    .write(format!("{:x}\r\n", piece.len()).as_bytes())
+                    .await;
+            }
+            let _ = wire.write(&piece).await;
+            if is_chunked {
+                let _ = wire.write(b"\r\n").await;
+            }
+            let soon = std::time::Duration::from_millis(50);
+            if let Ok(found) = tokio::time::timeout(soon, wire.answer_head()).await {
+                head = Some(found.expect("an answer"));
+                break;
+            }
+        }
+        let mut head = head.expect("an answer while the body was being sent");
+        assert_eq!(head.status(), 413);
+        wire.body(Framing::Length(8), &mut head).await;
+        assert_eq!((&head.body[..], &head.fault), (&b"too much"[..], &None));
+        drop(wire);
+        lab.app.clear();
+    }
+    let asked = Asked::new("POST", "/upload").body(&vec![b'u'; 1 << 20]);
+    let answer = wait::within("an answer", lab.h2_head_first(&asked)).await;
+    assert_eq!(answer.unwrap(), 413);
+}
