@@ -197,5 +197,30 @@ async fn pipelined_requests_are_answered_in_order() {
     assert!(lab.app.arrived().is_empty());
 }
 
+/// An HTTP/1.0 client that asks for it keeps its connection; one that does not, loses it.
+#[tokio::test(flavor = "multi_thread")]
+async fn old_clients_keep_what_they_ask_for() {
+    let lab = Lab::new().await;
+    let authority = lab.authority();
+    let old = Asked::get("/old").version("HTTP/1.0");
+    let kept = old.clone().header("Connection", "keep-alive");
+    let mut wire = lab.tunnel().await;
+    for _ in 0..3 {
+        wire.write(&kept.bytes(&authority)).await.unwrap();
+        let answer = wait::within("an answer", wire.answer("GET")).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert!(
+            answer
+                .header("connection")
+                .is_some_and(|value| value.eq_ignore_ascii_case("keep-alive"))
+        );
+    }
+    wire.write(&old.bytes(&authority)).await.unwrap();
+    let answer = wait::within("an answer", wire.answer("GET")).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let (rest, fault) = wait::within("the end", wire.rest()).await;
+    assert_eq!((rest.len(), fault), (0, None));
+}
+
 /// Headers that HTTP/2 says differently or not at all.
 const NOT_OF_HTTP2: &[&str] = &["connection", "keep-alive"];

@@ -114,9 +114,32 @@ async fn the_edge_refuses_before_the_body() {
             .await
             .unwrap();
         assert!(matches!(answer.status(), 401 | 404), "{answer:?}");
+        // RFC 9110 §15.5.2, with a scheme at which no browser asks for a password.
+        let challenge = answer.all("www-authenticate");
+        let wanted = ["Sallyport realm=\"Sallyport\""].repeat(usize::from(label == "app"));
+        assert_eq!(challenge, wanted);
         assert!(answer.interim.is_empty(), "{:?}", answer.interim);
     }
     assert_eq!(world.upstream.count(), 0);
+}
+
+/// TRACE would show a page what we keep from it, so it is not passed on (RFC 9110 §9.3.8); the answer says
+/// what is.
+#[tokio::test(flavor = "multi_thread")]
+async fn trace_is_not_passed_on() {
+    let lab = Lab::new().await;
+    let net = &lab.world.net;
+    for version in Version::BOTH {
+        let ask = Ask::get(net, "app", "/x").method("TRACE");
+        let reply = ask.send(net, version).await;
+        reply.assert_refused(405, "SP_1011", "TRACE");
+        assert!(
+            reply
+                .header("allow")
+                .is_some_and(|allow| !allow.contains("TRACE"))
+        );
+    }
+    assert!(lab.app.begun().is_empty());
 }
 
 /// A head that announces five bytes and waits.
