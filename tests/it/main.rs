@@ -37,6 +37,7 @@
 mod agent_cli;
 mod api;
 mod browser;
+mod curl;
 mod dashboard;
 mod edge_cli;
 mod faults;

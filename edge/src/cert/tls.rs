@@ -40,7 +40,7 @@ impl Public {
         // Every link verifies anew.
         link.send_tls13_tickets = 0;
         Ok(Self {
-            web: tcp_config(Arc::clone(resolver), &[b"h2", b"http/1.1"])?,
+            web: tcp_config(Arc::clone(resolver), &PUBLIC_ALPN)?,
             link: Arc::new(link),
             link_name: Arc::from(link_name),
         })
@@ -105,3 +105,6 @@ pub(super) fn set_validity(params: &mut CertificateParams, now: Timestamp, life:
 }
 
 const BACKDATE: Duration = Duration::from_hours(24);
+
+/// Public protocols, preferred first. A client that is told to speak HTTP/1.0 offers nothing else.
+const PUBLIC_ALPN: [&[u8]; 3] = [b"h2", b"http/1.1", b"http/1.0"];

@@ -9,6 +9,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version as HttpVersion, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
 use hyper::upgrade::OnUpgrade;
 use proto::code::Code;
 use proto::head::{StreamHead, StreamKind};
@@ -272,13 +273,20 @@ fn response_of(answer: Answer) -> Response<ResponseBody> {
         mut headers,
         body,
     } = answer;
+    // A status without a standard phrase would be given one by hyper.
+    let unknown = || {
+        status
+            .canonical_reason()
+            .is_none()
+            .then(|| ReasonPhrase::from_static(b""))
+    };
     let switching = (status == StatusCode::SWITCHING_PROTOCOLS).then(|| upgrade_headers(&headers));
     headers::clean_response(&mut headers);
     headers.extend(switching.unwrap_or_default());
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
-    if let Some(reason) = reason {
+    if let Some(reason) = reason.or_else(unknown) {
         response.extensions_mut().insert(reason);
     }
     response
