@@ -1,8 +1,8 @@
 //! The public door: connections, requests, and the story of each in `handle`.
 //!
 //! Reading order: `listener`, `http`, `handle`, `request`, `headers`, `forward`, `exchange`,
-//! `upgrade`, `websocket`, `streams`; `respond` is the one place where an error becomes HTTP here. Nothing is decided in
-//! this module: `auth` judges, `tunnel` picks.
+//! `upstream`, `pool`, `tail`, `upgrade`, `websocket`, `streams`; `respond` is the one place where an
+//! error becomes HTTP here. Nothing is decided in this module: `auth` judges, `tunnel` picks.
 
 pub(crate) mod access_log;
 pub(crate) mod body;
@@ -14,10 +14,13 @@ pub(crate) mod handle;
 pub(crate) mod headers;
 pub(crate) mod http;
 pub(crate) mod listener;
+pub(crate) mod pool;
 pub(crate) mod request;
 pub(crate) mod respond;
 pub(crate) mod streams;
+pub(crate) mod tail;
 pub(crate) mod upgrade;
+pub(crate) mod upstream;
 pub(crate) mod websocket;
 
 use std::sync::Arc;
@@ -43,6 +46,14 @@ pub(crate) struct Ingress {
     pub(crate) dashboard: axum::Router,
     pub(crate) limits: Limits,
     pub(crate) shutdown: Shutdown,
+}
+
+/// What one worker serves requests with: what all share, and what is its own.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) ingress: Arc<Ingress>,
+    /// Upstream connections live on the worker that made them.
+    pub(crate) pool: Arc<pool::Pool>,
 }
 
 /// Bounds on what a client may hold.

@@ -1,27 +1,34 @@
 //! From a permit and a tunnel to a response: the request is made ready, a stream opened, the exchange
 //! begun. Forwarding takes the permit by value: code that forwards without authorising does not compile.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version as HttpVersion, request};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use proto::bind::UpstreamProtocol;
 use proto::code::Code;
 use proto::head::{StreamHead, StreamKind};
+use proto::id::EndpointId;
 
 use crate::auth::Permit;
+use crate::ingress::Worker;
 use crate::ingress::body::ResponseBody;
 use crate::ingress::connection::{Connection, Version};
-use crate::ingress::exchange::{Answer, Exchange, NoAnswer};
+use crate::ingress::exchange::{Answer, Exchange, Home, NoAnswer};
 use crate::ingress::headers;
+use crate::ingress::pool::{Idle, Key};
 use crate::ingress::request::{RequestBody, Target};
 use crate::ingress::upgrade::{Client, Protocol};
+use crate::ingress::upstream::Upstream;
 use crate::ingress::websocket::{self, Extended};
 use crate::model::session::CutReason;
-use crate::tunnel::registry::{Binding, Registry, Serving};
-use crate::tunnel::stream::AgentStream;
+use crate::tunnel::registry::{Binding, Serving, Tunnel};
+use crate::tunnel::stream::{AgentStream, NotOpened};
 
 /// A request that was let in, taken apart.
 #[derive(Debug)]
@@ -33,48 +40,125 @@ pub(crate) struct Passed {
     pub(crate) body_idle: Duration,
 }
 
-/// A stream to the upstream of an endpoint, and its weight on the tunnel that carries it.
+/// The way to the upstream of an endpoint, and its weight on the tunnel that carries it.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    stream: AgentStream,
+    way: Way,
     load: Load,
     serving: Serving,
 }
 
-/// Picks a tunnel and opens a stream. Nothing of the request has been sent by then, so a tunnel whose
-/// link turns out to be dead is left, and the next one is asked.
+#[derive(Debug)]
+enum Way {
+    Fresh(Box<(Upstream, Home)>),
+    Idle(Idle),
+}
+
+/// Which upstream connections a request may have.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Reuse {
+    /// A fresh one only.
+    Never,
+    /// One that was idle for no longer than this.
+    IdleFor(Duration),
+}
+
+impl Reuse {
+    pub(crate) fn of(parts: &request::Parts, body: &Incoming) -> Self {
+        if parts.headers.contains_key(header::UPGRADE) {
+            Self::Never
+        } else if parts.method.is_idempotent() && body.is_end_stream() {
+            Self::IdleFor(IDLE_REPEATABLE_MAX)
+        } else {
+            Self::IdleFor(IDLE_ONCE_MAX)
+        }
+    }
+}
+
+/// Picks a tunnel and finds an idle connection over it, or opens a stream. Nothing of the request has
+/// been sent by then, so an agent that does not get through, for whatever reason, is left, and the
+/// next one is asked.
 ///
 /// # Errors
 /// `endpoint_offline` when no tunnel is left; the code that says who failed; or why the permit ended.
-pub(crate) async fn open(permit: &mut Permit, registry: &Registry) -> Result<Opened, Code> {
+pub(crate) async fn open(
+    permit: &mut Permit,
+    worker: &Worker,
+    connection: &Connection,
+    reuse: Reuse,
+) -> Result<Opened, Code> {
+    let registry = &worker.ingress.registry;
     let endpoint = permit.endpoint().id;
-    loop {
-        let binding = registry.pick(endpoint).ok_or(Code::EndpointOffline)?;
-        let head = StreamHead::new(StreamKind::Http, endpoint, binding.generation);
-        let load = Load::on(&binding);
-        let stream = tokio::select! {
-            biased;
-            reason = permit.cut() => return Err(code_of(reason)),
-            stream = AgentStream::open(&binding.tunnel.link, &head) => stream,
+    let mut tried = Vec::new();
+    let mut failed = Code::EndpointOffline;
+    while let Some(binding) = registry.pick(endpoint, &tried) {
+        let tunnel = &binding.tunnel;
+        let key = Key {
+            endpoint,
+            tunnel: tunnel.id,
+            generation: binding.generation,
         };
-        match stream {
-            Ok(stream) => {
-                let serving = binding.serving;
-                return Ok(Opened {
-                    stream,
+        if let Reuse::IdleFor(age_max) = reuse
+            && let Some(idle) = connection
+                .own
+                .take(&key)
+                .or_else(|| worker.pool.take(&key, age_max))
+        {
+            let (way, load) = (Way::Idle(idle), Load::on(&binding));
+            let serving = binding.serving;
+            return Ok(Opened { way, load, serving });
+        }
+        let slot = tunnel.reserve().or_else(|| {
+            worker.pool.evict(tunnel.id);
+            tunnel.reserve()
+        });
+        let opened = match slot {
+            Some(slot) => {
+                let load = Load::on(&binding);
+                let home = Home {
+                    pool: Arc::clone(&worker.pool),
+                    key,
+                    is_reusable: true,
+                    _slot: slot,
+                };
+                tokio::select! {
+                    biased;
+                    reason = permit.cut() => return Err(code_of(reason)),
+                    fresh = fresh(&binding, endpoint) => fresh,
+                }
+                .map(|upstream| Opened {
+                    way: Way::Fresh(Box::new((upstream, home))),
                     load,
-                    serving,
-                });
+                    serving: binding.serving.clone(),
+                })
             }
+            None => Err(NotOpened::new(Code::TunnelBusy, "")),
+        };
+        match opened {
+            Ok(opened) => return Ok(opened),
             Err(refused) => {
                 tracing::debug!(code = %refused.code, message = refused.message, "stream not opened");
-                if !refused.is_link_lost {
-                    return Err(refused.code);
+                if refused.is_link_lost {
+                    registry.unbind(endpoint, tunnel.id);
+                } else {
+                    failed = refused.code;
                 }
-                registry.unbind(endpoint, binding.tunnel.id);
+                tried.push(tunnel.id);
             }
         }
     }
+    Err(failed)
+}
+
+async fn fresh(binding: &Binding, endpoint: EndpointId) -> Result<Upstream, NotOpened> {
+    let head = StreamHead::new(StreamKind::Http, endpoint, binding.generation);
+    let stream = AgentStream::open(&binding.tunnel.link, &head).await?;
+    let serving = &binding.serving;
+    let upstream = match serving.upstream_protocol {
+        UpstreamProtocol::Http2 => Upstream::http2(stream, serving.scheme.clone()).await,
+        UpstreamProtocol::Http1 | UpstreamProtocol::Unknown => Upstream::http1(stream).await,
+    };
+    upstream.map_err(|code| NotOpened::new(code, "the stream ended at once"))
 }
 
 /// Forwards a request through a tunnel and gives the upstream's response as it begins.
@@ -84,9 +168,61 @@ pub(crate) async fn open(permit: &mut Permit, registry: &Registry) -> Result<Ope
 pub(crate) async fn forward(
     permit: Permit,
     opened: Opened,
+    worker: &Worker,
     connection: &Connection,
     passed: Passed,
 ) -> Result<Response<ResponseBody>, Code> {
+    let (mut request, upgrade) = towards_upstream(connection, passed)?;
+    let is_extended = upgrade.as_ref().is_some_and(Client::is_extended);
+    let named = request.headers().get(header::HOST).cloned();
+    set_host(&mut request, &opened.serving, named.as_ref());
+    let exchange = Exchange {
+        permit,
+        connection: connection.clone(),
+        open: connection.begin_request(),
+        load: opened.load,
+        upgrade,
+    };
+    let answer = match opened.way {
+        Way::Fresh(fresh) => {
+            let (upstream, home) = *fresh;
+            exchange.begin(upstream, home, request).await
+        }
+        Way::Idle(idle) => exchange.begin_on(idle, request).await,
+    };
+    let answer = match answer {
+        Err(NoAnswer::Again(again)) => {
+            let (mut exchange, mut request) = *again;
+            tracing::debug!("an idle connection was dead: once more on a fresh one");
+            let opened = open(&mut exchange.permit, worker, connection, Reuse::Never).await?;
+            exchange.load = opened.load;
+            set_host(&mut request, &opened.serving, named.as_ref());
+            match opened.way {
+                Way::Fresh(fresh) => {
+                    let (upstream, home) = *fresh;
+                    exchange.begin(upstream, home, request).await
+                }
+                Way::Idle(_) => Err(NoAnswer::Failed(Code::UpstreamClosed)),
+            }
+        }
+        answer => answer,
+    };
+    match answer {
+        Ok(answer) if is_extended && answer.status == StatusCode::SWITCHING_PROTOCOLS => {
+            Ok(websocket::opened(response_of(answer)))
+        }
+        Ok(answer) => Ok(response_of(answer)),
+        Err(NoAnswer::Failed(code)) => Err(code),
+        Err(NoAnswer::Cut(reason)) => Err(code_of(reason)),
+        Err(NoAnswer::Again(_)) => Err(Code::UpstreamClosed),
+    }
+}
+
+/// Makes a client's request the upstream's.
+fn towards_upstream(
+    connection: &Connection,
+    passed: Passed,
+) -> Result<(Request<RequestBody>, Option<Client>), Code> {
     let Passed {
         mut parts,
         body,
@@ -99,16 +235,10 @@ pub(crate) async fn forward(
     let asked = parts.headers.get(header::UPGRADE).cloned();
     headers::clean_request(&mut parts.headers);
     headers::add_forwarding(&mut parts.headers, client, &target, identity);
-    if let Some(host) = opened.serving.host_header {
-        parts.headers.insert(header::HOST, host);
-    }
-    let extended = upgrade.as_ref().and_then(|client| client.extended.clone());
-    if let Some(extended) = &extended {
-        extended.add_key(&mut parts.headers);
-    }
-    if upgrade.is_some()
+    if let Some(client) = &upgrade
         && let Some(protocol) = asked
     {
+        client.add_key(&mut parts.headers);
         parts
             .headers
             .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -119,22 +249,13 @@ pub(crate) async fn forward(
     *request.uri_mut() = target.path_and_query.into();
     *request.version_mut() = HttpVersion::HTTP_11;
     *request.headers_mut() = parts.headers;
+    Ok((request, upgrade))
+}
 
-    let open = connection.begin_request();
-    let exchange = Exchange {
-        permit,
-        connection: connection.clone(),
-        open,
-        load: opened.load,
-        upgrade,
-    };
-    match exchange.begin(opened.stream, request).await {
-        Ok(answer) if extended.is_some() && answer.status == StatusCode::SWITCHING_PROTOCOLS => {
-            Ok(websocket::opened(response_of(answer)))
-        }
-        Ok(answer) => Ok(response_of(answer)),
-        Err(NoAnswer::Failed(code)) => Err(code),
-        Err(NoAnswer::Cut(reason)) => Err(code_of(reason)),
+/// The `Host` that the upstream behind a binding wants: its own, or the one that the visitor named.
+fn set_host(request: &mut Request<RequestBody>, serving: &Serving, named: Option<&HeaderValue>) {
+    if let Some(host) = serving.host_header.as_ref().or(named) {
+        request.headers_mut().insert(header::HOST, host.clone());
     }
 }
 
@@ -147,7 +268,6 @@ fn response_of(answer: Answer) -> Response<ResponseBody> {
     let switching = (status == StatusCode::SWITCHING_PROTOCOLS).then(|| upgrade_headers(&headers));
     headers::clean_response(&mut headers);
     headers.extend(switching.unwrap_or_default());
-    let body = body.map_or_else(|| bytes::Bytes::new().into(), ResponseBody::Exchange);
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
@@ -224,12 +344,12 @@ const fn code_of(reason: CutReason) -> Code {
 
 /// Counts an exchange on its tunnel until dropped.
 #[derive(Debug)]
-pub(crate) struct Load(std::sync::Arc<crate::tunnel::registry::Tunnel>);
+pub(crate) struct Load(Arc<Tunnel>);
 
 impl Load {
     fn on(binding: &Binding) -> Self {
         binding.tunnel.open_streams.fetch_add(1, Ordering::Relaxed);
-        Self(std::sync::Arc::clone(&binding.tunnel))
+        Self(Arc::clone(&binding.tunnel))
     }
 }
 
@@ -238,3 +358,8 @@ impl Drop for Load {
         self.0.open_streams.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+/// A request that can be sent again may meet a connection that its app has just closed.
+const IDLE_REPEATABLE_MAX: Duration = Duration::from_secs(10);
+/// One that cannot must not: apps close idle connections after two seconds at the earliest.
+const IDLE_ONCE_MAX: Duration = Duration::from_millis(1500);

@@ -9,11 +9,11 @@ use proto::code::Code;
 use tower::ServiceExt;
 
 use crate::auth::{Auth, Verdict};
-use crate::ingress::Ingress;
+use crate::ingress::Worker;
 use crate::ingress::access_log::Record;
 use crate::ingress::body::ResponseBody;
 use crate::ingress::connection::Connection;
-use crate::ingress::forward::{self, Passed};
+use crate::ingress::forward::{self, Passed, Reuse};
 use crate::ingress::request::Target;
 use crate::ingress::respond::{self, Asker};
 use crate::ingress::websocket;
@@ -23,10 +23,11 @@ use crate::secret;
 
 /// Serves one public request and writes its one line in the access log.
 pub(crate) async fn handle(
-    ingress: &Ingress,
+    worker: &Worker,
     connection: &Connection,
     mut request: Request<Incoming>,
 ) -> Response<ResponseBody> {
+    let ingress = &worker.ingress;
     let translated = websocket::translate(&mut request);
     let is_extended = translated == Ok(true);
     let asker = Asker::of(secret::new_id(ingress.clock.unix_ms()), &request);
@@ -40,7 +41,7 @@ pub(crate) async fn handle(
         )
     });
     let mut response = match target {
-        Ok(target) => dispatch(ingress, connection, request, target, &asker, &mut record).await,
+        Ok(target) => dispatch(worker, connection, request, target, &asker, &mut record).await,
         Err(code) => respond::failure(code, &asker),
     };
     if is_extended && websocket::misleads(&response) {
@@ -51,13 +52,14 @@ pub(crate) async fn handle(
 }
 
 async fn dispatch(
-    ingress: &Ingress,
+    worker: &Worker,
     connection: &Connection,
     request: Request<Incoming>,
     target: Target,
     asker: &Asker,
     record: &mut Record,
 ) -> Response<ResponseBody> {
+    let ingress = &worker.ingress;
     record.host(&target.host);
     match ingress.site.reserved(&target.host) {
         Some(ReservedHost::Auth) => match collect(request, ingress.limits.body_idle).await {
@@ -85,7 +87,7 @@ async fn dispatch(
                     Err(code) => respond::failure(code, asker),
                 }
             }
-            Some(route) => serve(ingress, connection, route, request, target, asker, record).await,
+            Some(route) => serve(worker, connection, route, request, target, asker, record).await,
             None => respond::failure(Code::UnknownHost, asker),
         },
     }
@@ -93,7 +95,7 @@ async fn dispatch(
 
 /// route → authorize → pick → open → forward(permit, …)
 async fn serve(
-    ingress: &Ingress,
+    worker: &Worker,
     connection: &Connection,
     route: Route,
     request: Request<Incoming>,
@@ -101,6 +103,7 @@ async fn serve(
     asker: &Asker,
     record: &mut Record,
 ) -> Response<ResponseBody> {
+    let ingress = &worker.ingress;
     let (parts, body) = request.into_parts();
     record.endpoint(route.endpoint.id);
     let mut permit = match ingress
@@ -113,7 +116,8 @@ async fn serve(
         Verdict::Deny(code) => return respond::failure(code, asker),
     };
     record.session(permit.session().map(|session| session.id));
-    let opened = match forward::open(&mut permit, &ingress.registry).await {
+    let reuse = Reuse::of(&parts, &body);
+    let opened = match forward::open(&mut permit, worker, connection, reuse).await {
         Ok(opened) => opened,
         Err(code) => return respond::failure(code, asker),
     };
@@ -125,7 +129,7 @@ async fn serve(
         identity,
         body_idle: ingress.limits.body_idle,
     };
-    match forward::forward(permit, opened, connection, passed).await {
+    match forward::forward(permit, opened, worker, connection, passed).await {
         Ok(response) => response,
         Err(code) => respond::failure(code, asker),
     }

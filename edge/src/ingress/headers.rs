@@ -82,6 +82,15 @@ pub(crate) fn clean_response(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether credentials, or a challenge, are of a scheme that authenticates a connection and not one
+/// request (RFC 4559 §6).
+pub(crate) fn is_of_connection(value: &HeaderValue) -> bool {
+    let scheme = value.as_bytes().split(|byte| *byte == b' ').next();
+    scheme.is_some_and(|scheme| {
+        scheme.eq_ignore_ascii_case(b"negotiate") || scheme.eq_ignore_ascii_case(b"ntlm")
+    })
+}
+
 /// Joins all `Cookie` values with `; ` (HTTP/2 sends crumbs), leaves ours out, and keeps the rest
 /// byte for byte. `None` when nothing is left.
 fn join_cookies(headers: &HeaderMap) -> Option<Vec<u8>> {

@@ -141,7 +141,10 @@ fn is_dot_segment(segment: &str) -> bool {
 /// The client's request body on its way to the upstream. Pulled, never buffered; a client that sends
 /// nothing for too long ends the request.
 #[derive(Debug)]
-pub(crate) struct RequestBody {
+pub(crate) struct RequestBody(Option<Arriving>);
+
+#[derive(Debug)]
+struct Arriving {
     incoming: Incoming,
     idle: Pin<Box<Sleep>>,
     idle_max: Duration,
@@ -149,11 +152,18 @@ pub(crate) struct RequestBody {
 
 impl RequestBody {
     pub(crate) fn new(incoming: Incoming, idle_max: Duration) -> Self {
-        Self {
+        if incoming.is_end_stream() {
+            return Self::empty();
+        }
+        Self(Some(Arriving {
             incoming,
             idle: Box::pin(tokio::time::sleep(idle_max)),
             idle_max,
-        }
+        }))
+    }
+
+    pub(crate) const fn empty() -> Self {
+        Self(None)
     }
 }
 
@@ -165,13 +175,16 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ClientFault>>> {
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
+        let Some(arriving) = &mut self.0 else {
+            return Poll::Ready(None);
+        };
+        match Pin::new(&mut arriving.incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
-                let deadline = Instant::now() + self.idle_max;
-                self.idle.as_mut().reset(deadline);
+                let deadline = Instant::now() + arriving.idle_max;
+                arriving.idle.as_mut().reset(deadline);
                 Poll::Ready(frame.map(|frame| frame.map(cleaned).map_err(|_| ClientFault::Broken)))
             }
-            Poll::Pending => match self.idle.as_mut().poll(cx) {
+            Poll::Pending => match arriving.idle.as_mut().poll(cx) {
                 Poll::Ready(()) => Poll::Ready(Some(Err(ClientFault::Idle))),
                 Poll::Pending => Poll::Pending,
             },
@@ -179,11 +192,16 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.0
+            .as_ref()
+            .is_none_or(|arriving| arriving.incoming.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.0.as_ref().map_or_else(
+            || SizeHint::with_exact(0),
+            |arriving| arriving.incoming.size_hint(),
+        )
     }
 }
 

@@ -16,6 +16,7 @@ use crate::auth::Permit;
 use crate::ingress::connection::Connection;
 use crate::ingress::frames::{self, Boundary};
 use crate::ingress::streams::Stream;
+use crate::ingress::upstream::Upstream;
 use crate::ingress::websocket::Extended;
 use crate::model::session::CutReason;
 
@@ -43,6 +44,18 @@ pub(crate) enum Side {
 }
 
 impl Client {
+    /// Whether it speaks HTTP/2.
+    pub(crate) const fn is_extended(&self) -> bool {
+        self.extended.is_some()
+    }
+
+    /// Adds what HTTP/1.1 wants and the client need not send.
+    pub(crate) fn add_key(&self, headers: &mut HeaderMap) {
+        if let Some(extended) = &self.extended {
+            extended.add_key(headers);
+        }
+    }
+
     /// Whether an upstream's 101 is an answer to what was asked.
     pub(crate) fn takes(&self, headers: &HeaderMap) -> bool {
         self.extended
@@ -120,18 +133,18 @@ pub(crate) enum End {
     Cut(CutReason),
 }
 
-/// Carries bytes until one side ends or the permit is cut. The upstream half is dropped here, and so
-/// its stream reset, unless both sides ended well. Returns when no upstream byte can reach the client
-/// any more.
+/// Carries bytes until one side ends or the permit is cut. What the upstream's half was read from is
+/// dropped here, and so its stream reset, unless both sides ended well. Returns when no upstream byte can
+/// reach the client any more.
 pub(crate) async fn carry(
     protocol: Protocol,
-    client: TokioIo<Upgraded>,
-    upstream: TokioIo<Upgraded>,
+    (client, upstream_io): (TokioIo<Upgraded>, TokioIo<Upgraded>),
+    upstream: &mut Upstream,
     permit: &mut Permit,
     side: &Side,
 ) -> End {
     let (mut client_read, client_write) = tokio::io::split(client);
-    let (upstream_read, mut upstream_write) = tokio::io::split(upstream);
+    let (upstream_read, mut upstream_write) = tokio::io::split(upstream_io);
     let mut towards_client = TowardsClient::new(protocol, client_write);
     let is_our_end = AtomicBool::new(false);
     let end = {
@@ -149,17 +162,28 @@ pub(crate) async fn carry(
             let ended = upstream_write.shutdown().await;
             ended.map_err(|_| End::UpstreamGone)
         };
+        let reset = upstream.reset_handle();
+        let cut = async {
+            let reason = permit.cut().await;
+            // The stream may be in one of the halves.
+            reset.set_cut();
+            reason
+        };
         let both = async { tokio::try_join!(down, up) };
         tokio::select! {
             biased;
-            reason = permit.cut() => End::Cut(reason),
-            outcome = both => match outcome {
+            reason = cut => End::Cut(reason),
+            outcome = upstream.beside(both) => match outcome {
                 Ok(_) => End::Complete,
                 Err(end) => end,
             },
             () = side.connection().killed() => End::ClientGone,
         }
     };
+    drop(upstream_write);
+    if end != End::Complete {
+        upstream.give_up();
+    }
     let is_polite = match end {
         End::Complete => return end,
         End::ClientGone | End::ClientStalled | End::UpstreamGone => false,

@@ -6,11 +6,13 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use proto::limits::STREAMS_PER_TUNNEL_MAX;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::ingress::listener::{self, Admission};
-use crate::ingress::{Ingress, http};
+use crate::ingress::pool::Pool;
+use crate::ingress::{Ingress, Worker, http};
 
 /// The threads that serve public connections.
 #[derive(Debug)]
@@ -29,20 +31,21 @@ impl Workers {
     ) -> io::Result<Self> {
         let halt = CancellationToken::new();
         let mut threads = Vec::with_capacity(listeners.len());
+        let idle_max = IDLE_UPSTREAMS_MAX.div_ceil(listeners.len().max(1));
         for (number, listener) in listeners.into_iter().enumerate() {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
-            let (ingress, acceptor, admission, halt) = (
-                Arc::clone(ingress),
-                acceptor.clone(),
-                Arc::clone(admission),
-                halt.clone(),
-            );
+            let worker = Arc::new(Worker {
+                ingress: Arc::clone(ingress),
+                pool: Arc::new(Pool::new(idle_max)),
+            });
+            let (acceptor, admission, halt) =
+                (acceptor.clone(), Arc::clone(admission), halt.clone());
             let work = move || {
                 runtime.block_on(async {
                     match tokio::net::TcpListener::from_std(listener) {
-                        Ok(listener) => serve(listener, ingress, acceptor, admission).await,
+                        Ok(listener) => serve(listener, worker, acceptor, admission).await,
                         Err(error) => {
                             tracing::error!(%error, worker = number, "worker has no listener");
                         }
@@ -74,15 +77,15 @@ impl Workers {
 
 async fn serve(
     listener: tokio::net::TcpListener,
-    ingress: Arc<Ingress>,
+    worker: Arc<Worker>,
     acceptor: TlsAcceptor,
     admission: Arc<Admission>,
 ) {
-    let shutdown = ingress.shutdown.clone();
+    let shutdown = worker.ingress.shutdown.clone();
     let tasks = shutdown.clone();
     let serve_one = move |stream, peer, place| {
         tasks.spawn(http::serve(
-            Arc::clone(&ingress),
+            Arc::clone(&worker),
             acceptor.clone(),
             stream,
             peer,
@@ -91,3 +94,6 @@ async fn serve(
     };
     listener::accept(listener, admission, shutdown, serve_one).await;
 }
+
+/// Upstream connections that one endpoint's tunnel keeps idle, over all workers: half of its streams.
+const IDLE_UPSTREAMS_MAX: usize = STREAMS_PER_TUNNEL_MAX as usize / 2;

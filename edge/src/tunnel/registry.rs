@@ -2,13 +2,15 @@
 //! picking is a read without I/O.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderValue;
+use http::uri::Scheme;
 use proto::bind::{BindRequest, UpstreamProtocol};
 use proto::code::Code;
 use proto::id::{AuthtokenId, EndpointId, InstanceId, TunnelId};
+use proto::limits::STREAMS_PER_TUNNEL_MAX;
 use tokio_util::sync::CancellationToken;
 
 use crate::tunnel::link::Link;
@@ -24,9 +26,15 @@ pub(crate) struct Tunnel {
     pub(crate) os: String,
     /// Exchanges under way.
     pub(crate) open_streams: AtomicU64,
+    /// Streams that live, idle ones included.
+    pub(crate) reserved: AtomicU32,
     /// Asks the tunnel's driver to close for good, with this code.
     pub(crate) close: Close,
 }
+
+/// A stream's place on its tunnel; freed when dropped.
+#[derive(Debug)]
+pub(crate) struct Slot(Arc<Tunnel>);
 
 /// A one-time order to close a tunnel.
 #[derive(Debug, Default)]
@@ -47,9 +55,11 @@ pub(crate) struct Binding {
 }
 
 /// How the upstream behind a binding wants to be spoken to. Cheap to clone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Serving {
     pub(crate) upstream_protocol: UpstreamProtocol,
+    /// What an HTTP/2 upstream is told: whether its agent speaks TLS to it.
+    pub(crate) scheme: Scheme,
     /// In the place of the host that the visitor named.
     pub(crate) host_header: Option<HeaderValue>,
 }
@@ -129,12 +139,13 @@ impl Registry {
         }
     }
 
-    /// The least loaded tunnel that serves an endpoint.
-    pub(crate) fn pick(&self, endpoint: EndpointId) -> Option<Binding> {
+    /// The least loaded tunnel that serves an endpoint, of those that were not tried yet.
+    pub(crate) fn pick(&self, endpoint: EndpointId, tried: &[TunnelId]) -> Option<Binding> {
         let bindings = self.bindings.lock().unwrap_or_else(PoisonError::into_inner);
         let serving = bindings.get(&endpoint)?;
         serving
             .iter()
+            .filter(|binding| !tried.contains(&binding.tunnel.id))
             .min_by_key(|binding| binding.tunnel.open_streams.load(Ordering::Relaxed))
             .cloned()
     }
@@ -197,11 +208,35 @@ impl Serving {
     pub(crate) fn of(request: &BindRequest) -> Self {
         Self {
             upstream_protocol: request.upstream_protocol,
+            scheme: if request.upstream.starts_with("https://") {
+                Scheme::HTTPS
+            } else {
+                Scheme::HTTP
+            },
             host_header: request
                 .host_header
                 .as_deref()
                 .and_then(|host| HeaderValue::from_str(host).ok()),
         }
+    }
+}
+
+impl Tunnel {
+    /// A place for one more stream, unless the agent takes no more. Opening one without a place would
+    /// wait.
+    pub(crate) fn reserve(self: &Arc<Self>) -> Option<Slot> {
+        self.reserved
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |reserved| {
+                (reserved < STREAMS_MAX).then_some(reserved + 1)
+            })
+            .ok()
+            .map(|_| Slot(Arc::clone(self)))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.reserved.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -239,3 +274,6 @@ fn judge(serving: &[Binding], asking: &Binding) -> Result<(), Code> {
     }
     Ok(())
 }
+
+/// Some places are left for probes, and for ends that are still on their way.
+const STREAMS_MAX: u32 = STREAMS_PER_TUNNEL_MAX - 16;
