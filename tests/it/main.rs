@@ -1,6 +1,8 @@
 //! The product's promises, each seen from outside.
 //!
 //! - `forward`: bytes go both ways as they are, with back-pressure, upgrades and errors that explain.
+//! - `upstreams`: apps behind TLS, apps that speak HTTP/2, and the Host that they get.
+//! - `rfc8441`: WebSockets over HTTP/2, from the browser's side.
 //! - `restart`: names come back, sessions survive, what was revoked stays revoked.
 //! - `agent_cli`, `edge_cli`: every failure is one sentence with its next step and an exit code.
 //! - `login`: who gets in, who does not, and what the app is told.
@@ -44,6 +46,8 @@ mod providers;
 mod restart;
 mod review;
 mod revoke;
+mod rfc8441;
 mod rounds;
 mod secrets;
 mod unauthorized;
+mod upstreams;

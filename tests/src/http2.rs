@@ -59,10 +59,31 @@ impl Connection {
         self.answer(response).await
     }
 
+    /// Asks for a WebSocket (RFC 8441), once the edge has said that it takes them.
+    pub async fn websocket(&self, ask: &Ask) -> Result<(H2Response, SendStream<Bytes>), Fault> {
+        crate::wait::until("settings that take WebSockets", || async {
+            self.sender
+                .is_extended_connect_protocol_enabled()
+                .then_some(())
+        })
+        .await;
+        let (response, send) = self.begin_as(ask, Some("websocket")).await?;
+        Ok((self.answer(response).await?, send))
+    }
+
     /// Sends the head; the caller sends the body.
     pub async fn begin(
         &self,
         ask: &Ask,
+    ) -> Result<(h2::client::ResponseFuture, SendStream<Bytes>), Fault> {
+        self.begin_as(ask, None).await
+    }
+
+    /// As [`Connection::begin`], with a `:protocol`.
+    pub async fn begin_as(
+        &self,
+        ask: &Ask,
+        protocol: Option<&'static str>,
     ) -> Result<(h2::client::ResponseFuture, SendStream<Bytes>), Fault> {
         let uri = http::Uri::builder()
             .scheme("https")
@@ -77,6 +98,11 @@ impl Connection {
         for (name, value) in &ask.headers {
             request = request.header(name.to_ascii_lowercase(), value);
         }
+        if let Some(protocol) = protocol {
+            request = request
+                .method("CONNECT")
+                .extension(h2::ext::Protocol::from_static(protocol));
+        }
         let request = request
             .body(())
             .map_err(|error| Fault::Garbage(error.to_string()))?;
@@ -87,7 +113,10 @@ impl Connection {
             .await
             .map_err(|error| fault(&error))?;
         sender
-            .send_request(request, matches!(ask.body, Body::None))
+            .send_request(
+                request,
+                protocol.is_none() && matches!(ask.body, Body::None),
+            )
             .map_err(|error| fault(&error))
     }
 
