@@ -2,6 +2,7 @@
 //!
 //! - `forward`: bytes go both ways as they are, with back-pressure, upgrades and errors that explain.
 //! - `upstreams`: apps behind TLS, apps that speak HTTP/2, and the Host that they get.
+//! - `grpc`: gRPC by a client and a server that nobody here wrote.
 //! - `rfc8441`: WebSockets over HTTP/2, from the browser's side.
 //! - `restart`: names come back, sessions survive, what was revoked stays revoked.
 //! - `agent_cli`, `edge_cli`: every failure is one sentence with its next step and an exit code.
@@ -39,6 +40,7 @@ mod dashboard;
 mod edge_cli;
 mod faults;
 mod forward;
+mod grpc;
 mod hostile;
 mod login;
 mod places;
@@ -49,5 +51,6 @@ mod revoke;
 mod rfc8441;
 mod rounds;
 mod secrets;
+mod transparent;
 mod unauthorized;
 mod upstreams;

@@ -21,6 +21,7 @@
 pub mod api;
 pub mod chrome;
 pub mod clock;
+pub mod exact;
 pub mod fault;
 pub mod form;
 pub mod h2_app;
@@ -35,8 +36,10 @@ pub mod net;
 pub mod operator;
 pub mod process;
 pub mod provider;
+pub mod python;
 pub mod random;
 pub mod require;
+pub mod scripted;
 pub mod traffic;
 pub mod upstream;
 pub mod user;

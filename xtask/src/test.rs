@@ -3,10 +3,11 @@
 //! A machine without, say, a browser still runs everything else and says what is missing and how to get
 //! it. With `CI` set a missing component is a failure, never a skip.
 //!
-//! Reading order: `needs` (programs), `providers` (npm packages), `runner` (cargo), `tally` (its output).
+//! Reading order: `needs` (programs), `providers` (npm packages), `python` (its packages), `runner` (cargo), `tally` (its output).
 
 mod needs;
 mod providers;
+mod python;
 mod runner;
 mod tally;
 
@@ -36,6 +37,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut missing = needs::set_up();
     if let Err(error) = providers::set_up(&root) {
         missing.push(format!("npm packages of tests/providers: {error:#}"));
+    }
+    if let Err(error) = python::set_up(&root) {
+        missing.push(format!("Python packages of tests/python: {error:#}"));
     }
     for one in &missing {
         eprintln!("missing: {one}");

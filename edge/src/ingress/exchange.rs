@@ -23,6 +23,7 @@ use crate::auth::Permit;
 use crate::ingress::body::{self, BodyFeed, Item, ResponseBody};
 use crate::ingress::connection::{Connection, OpenRequest, Version};
 use crate::ingress::forward::Load;
+use crate::ingress::grpc;
 use crate::ingress::headers;
 use crate::ingress::pool::{Idle, Key, Pool};
 use crate::ingress::request::{ClientFault, RequestBody, client_fault};
@@ -276,6 +277,7 @@ impl Exchange {
         head: oneshot::Sender<Result<Answer, NoAnswer>>,
     ) -> End {
         let (parts, mut incoming) = response.into_parts();
+        let is_grpc = grpc::is_grpc(&parts.headers);
         let answer = |body| Answer {
             status: parts.status,
             headers: parts.headers,
@@ -301,7 +303,8 @@ impl Exchange {
                 }
             }
         }
-        let (feed, body) = body::channel(size, &self.connection);
+        let (mut feed, body) = body::channel(size, &self.connection);
+        feed.is_grpc = is_grpc && self.connection.version == Version::Http2;
         if head.send(Ok(answer(ResponseBody::Exchange(body)))).is_err() {
             return End::ClientGone;
         }
@@ -398,6 +401,16 @@ impl Exchange {
                 // The agent's stream first: no further byte comes in.
                 upstream.cut();
                 drop(incoming);
+                if feed.is_grpc {
+                    let trailers = match end {
+                        End::Cut(reason) => grpc::cut(reason),
+                        End::Complete
+                        | End::ClientGone
+                        | End::ClientStalled
+                        | End::UpstreamGone => grpc::broken(),
+                    };
+                    feed.stop_with(Some(trailers));
+                }
                 end_towards_client(&self.connection, &mut feed).await;
                 end
             }

@@ -22,7 +22,7 @@ use crate::ingress::connection::{Connection, Version};
 use crate::ingress::exchange::{Answer, Exchange, Home, NoAnswer};
 use crate::ingress::headers;
 use crate::ingress::pool::{Idle, Key};
-use crate::ingress::request::{RequestBody, Target};
+use crate::ingress::request::{RequestBody, Target, hold_for_continue};
 use crate::ingress::upgrade::{Client, Protocol};
 use crate::ingress::upstream::Upstream;
 use crate::ingress::websocket::{self, Extended};
@@ -104,9 +104,11 @@ pub(crate) async fn open(
                 .take(&key)
                 .or_else(|| worker.pool.take(&key, age_max))
         {
-            let (way, load) = (Way::Idle(idle), Load::on(&binding));
-            let serving = binding.serving;
-            return Ok(Opened { way, load, serving });
+            return Ok(Opened {
+                way: Way::Idle(idle),
+                load: Load::on(&binding),
+                serving: binding.serving,
+            });
         }
         let slot = tunnel.reserve().or_else(|| {
             worker.pool.evict(tunnel.id);
@@ -173,9 +175,10 @@ pub(crate) async fn forward(
     passed: Passed,
 ) -> Result<Response<ResponseBody>, Code> {
     let (mut request, upgrade) = towards_upstream(connection, passed)?;
-    let is_extended = upgrade.as_ref().is_some_and(Client::is_extended);
-    let named = request.headers().get(header::HOST).cloned();
-    set_host(&mut request, &opened.serving, named.as_ref());
+    let is_extended = upgrade
+        .as_ref()
+        .is_some_and(|client| client.extended.is_some());
+    address(&mut request, &opened.serving);
     let exchange = Exchange {
         permit,
         connection: connection.clone(),
@@ -196,7 +199,7 @@ pub(crate) async fn forward(
             tracing::debug!("an idle connection was dead: once more on a fresh one");
             let opened = open(&mut exchange.permit, worker, connection, Reuse::Never).await?;
             exchange.load = opened.load;
-            set_host(&mut request, &opened.serving, named.as_ref());
+            address(&mut request, &opened.serving);
             match opened.way {
                 Way::Fresh(fresh) => {
                     let (upstream, home) = *fresh;
@@ -235,10 +238,12 @@ fn towards_upstream(
     let asked = parts.headers.get(header::UPGRADE).cloned();
     headers::clean_request(&mut parts.headers);
     headers::add_forwarding(&mut parts.headers, client, &target, identity);
-    if let Some(client) = &upgrade
+    if let Some(extended) = upgrade.as_ref().and_then(|client| client.extended.as_ref()) {
+        extended.add_key(&mut parts.headers);
+    }
+    if upgrade.is_some()
         && let Some(protocol) = asked
     {
-        client.add_key(&mut parts.headers);
         parts
             .headers
             .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -249,13 +254,19 @@ fn towards_upstream(
     *request.uri_mut() = target.path_and_query.into();
     *request.version_mut() = HttpVersion::HTTP_11;
     *request.headers_mut() = parts.headers;
+    hold_for_continue(&mut request);
     Ok((request, upgrade))
 }
 
-/// The `Host` that the upstream behind a binding wants: its own, or the one that the visitor named.
-fn set_host(request: &mut Request<RequestBody>, serving: &Serving, named: Option<&HeaderValue>) {
-    if let Some(host) = serving.host_header.as_ref().or(named) {
-        request.headers_mut().insert(header::HOST, host.clone());
+/// Names the host that this binding's upstream wants to be called by: the visitor's, or one of its own.
+fn address(request: &mut Request<RequestBody>, serving: &Serving) {
+    let headers = request.headers_mut();
+    let host = serving
+        .host_header
+        .as_ref()
+        .or_else(|| headers.get("x-forwarded-host"));
+    if let Some(host) = host.cloned() {
+        headers.insert(header::HOST, host);
     }
 }
 

@@ -44,18 +44,6 @@ pub(crate) enum Side {
 }
 
 impl Client {
-    /// Whether it speaks HTTP/2.
-    pub(crate) const fn is_extended(&self) -> bool {
-        self.extended.is_some()
-    }
-
-    /// Adds what HTTP/1.1 wants and the client need not send.
-    pub(crate) fn add_key(&self, headers: &mut HeaderMap) {
-        if let Some(extended) = &self.extended {
-            extended.add_key(headers);
-        }
-    }
-
     /// Whether an upstream's 101 is an answer to what was asked.
     pub(crate) fn takes(&self, headers: &HeaderMap) -> bool {
         self.extended

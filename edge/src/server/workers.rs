@@ -1,5 +1,5 @@
-//! Workers: one thread each, with a runtime and a TCP listener of its own. What they share is
-//! `Send + Sync` and passed in.
+//! Workers: one thread each, with a runtime, a TCP listener and a UDP socket of its own. What they
+//! share is `Send + Sync` and passed in.
 
 use std::io;
 use std::net::TcpListener;
@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 use crate::ingress::listener::{self, Admission};
 use crate::ingress::pool::Pool;
 use crate::ingress::{Ingress, Worker, http};
+use crate::tunnel::link::Seat;
+use crate::tunnel::listen::Tunnels;
 
 /// The threads that serve public connections.
 #[derive(Debug)]
@@ -22,9 +24,11 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// Starts one worker per listener.
+    /// Starts one worker per listener; the first of them have a seat for agents each.
     pub(crate) fn start(
         listeners: Vec<TcpListener>,
+        seats: Vec<Seat>,
+        tunnels: &Tunnels,
         ingress: &Arc<Ingress>,
         acceptor: &TlsAcceptor,
         admission: &Arc<Admission>,
@@ -32,10 +36,16 @@ impl Workers {
         let halt = CancellationToken::new();
         let mut threads = Vec::with_capacity(listeners.len());
         let idle_max = IDLE_UPSTREAMS_MAX.div_ceil(listeners.len().max(1));
+        let mut seats = seats.into_iter();
         for (number, listener) in listeners.into_iter().enumerate() {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
+            if let Some(seat) = seats.next() {
+                let _within = runtime.enter();
+                let agents = tunnels.clone().run(seat.open()?);
+                tunnels.shutdown.spawn(agents);
+            }
             let worker = Arc::new(Worker {
                 ingress: Arc::clone(ingress),
                 pool: Arc::new(Pool::new(idle_max)),

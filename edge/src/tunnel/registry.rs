@@ -203,24 +203,6 @@ impl Registry {
     }
 }
 
-impl Serving {
-    /// What a bind that passed its check asks for.
-    pub(crate) fn of(request: &BindRequest) -> Self {
-        Self {
-            upstream_protocol: request.upstream_protocol,
-            scheme: if request.upstream.starts_with("https://") {
-                Scheme::HTTPS
-            } else {
-                Scheme::HTTP
-            },
-            host_header: request
-                .host_header
-                .as_deref()
-                .and_then(|host| HeaderValue::from_str(host).ok()),
-        }
-    }
-}
-
 impl Tunnel {
     /// A place for one more stream, unless the agent takes no more. Opening one without a place would
     /// wait.
@@ -237,6 +219,24 @@ impl Tunnel {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.0.reserved.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Serving {
+    /// What a bind that passed its check asks for.
+    pub(crate) fn of(request: &BindRequest) -> Self {
+        Self {
+            upstream_protocol: request.upstream_protocol,
+            scheme: if request.upstream.starts_with("https://") {
+                Scheme::HTTPS
+            } else {
+                Scheme::HTTP
+            },
+            host_header: request
+                .host_header
+                .as_deref()
+                .and_then(|host| HeaderValue::from_str(host).ok()),
+        }
     }
 }
 

@@ -19,7 +19,7 @@ struct Need {
     is_needed: bool,
 }
 
-const NEEDS: [Need; 5] = [
+const NEEDS: [Need; 6] = [
     Need {
         what: "a browser",
         programs: &["chromium", "chromium-browser", "google-chrome"],
@@ -42,6 +42,12 @@ const NEEDS: [Need; 5] = [
         what: "npm",
         programs: &["npm"],
         package: "npm",
+        is_needed: true,
+    },
+    Need {
+        what: "python",
+        programs: &["python3"],
+        package: "python3-venv",
         is_needed: true,
     },
     Need {
@@ -102,6 +108,7 @@ fn programs_for_brew(need: &Need) -> &'static str {
         "chromium" => "--cask chromium",
         "chromium-driver" => "--cask chromedriver",
         "nodejs" | "npm" => "node",
+        "python3-venv" => "python",
         other => other,
     }
 }
