@@ -175,4 +175,12 @@ fn collect_top(root: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
 
 const MEMBERS: [&str; 5] = ["agent", "edge", "proto", "tests", "xtask"];
 /// What tools make, and what somebody else wrote.
-const SKIPPED_FOLDERS: [&str; 5] = ["artifacts", "corpus", "node_modules", "target", "uap-core"];
+const SKIPPED_FOLDERS: [&str; 7] = [
+    "__pycache__",
+    "artifacts",
+    "corpus",
+    "node_modules",
+    "target",
+    "uap-core",
+    "venv",
+];
