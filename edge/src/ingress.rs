@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use crate::auth::Auth;
 use crate::clock::Clock;
+use crate::metrics::Metrics;
 use crate::model::site::Site;
 use crate::route::table::Table;
 use crate::shutdown::Shutdown;
@@ -42,6 +43,7 @@ pub(crate) struct Ingress {
     pub(crate) routes: Arc<Table>,
     pub(crate) auth: Auth,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) metrics: Arc<Metrics>,
     /// The doors behind `api.` and `dashboard.`, wired by the server.
     pub(crate) api: axum::Router,
     pub(crate) dashboard: axum::Router,

@@ -9,6 +9,7 @@
 //! - `login`: who gets in, who does not, and what the app is told.
 //! - `providers`: the same login at providers that nobody here wrote.
 //! - `browser`: two real browsers, from signing in to being thrown out.
+//! - `metrics`: what whatever watches the edge is told.
 //! - `places`: browser, system, device and place of a session.
 //! - `revoke`: what a revocation cuts, by scope and by protocol, and its receipt.
 //! - `rounds`: a thousand revocations against traffic, judged at both ends.
@@ -41,8 +42,10 @@ mod edge_cli;
 mod faults;
 mod forward;
 mod grpc;
+mod h2spec;
 mod hostile;
 mod login;
+mod metrics;
 mod places;
 mod providers;
 mod restart;
@@ -51,6 +54,7 @@ mod revoke;
 mod rfc8441;
 mod rounds;
 mod secrets;
+mod smuggling;
 mod transparent;
 mod unauthorized;
 mod upstreams;

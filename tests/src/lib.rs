@@ -29,6 +29,7 @@ pub mod http;
 pub mod http1;
 pub mod http2;
 pub mod https_app;
+pub mod judge;
 pub mod jwt;
 pub mod liar;
 pub mod mmdb;

@@ -234,7 +234,12 @@ async fn run(upstream: &mut Upstream, job: Job, has_served: bool) -> Ran {
     let response = match response {
         Ok(response) => response,
         Err(failed) => {
-            let NoResponse { why, unsent, heard } = *failed;
+            let NoResponse {
+                why,
+                unsent,
+                heard,
+                fault,
+            } = *failed;
             let error = match why {
                 Why::Broken(error) => error,
                 Why::Refused(code) => {
@@ -252,7 +257,7 @@ async fn run(upstream: &mut Upstream, job: Job, has_served: bool) -> Ran {
                 None if upstream.speaks_another_version() => {
                     NoAnswer::Failed(Code::UpstreamProtocolMismatch)
                 }
-                None => NoAnswer::Failed(blame(&error)),
+                None => NoAnswer::Failed(blame(&error, fault)),
             };
             let _ = head.send(Err(answer));
             return End::UpstreamGone.into();
@@ -298,7 +303,7 @@ impl Exchange {
                 }
                 Ok(Gathered { frames, .. }) => early = frames,
                 Err(error) => {
-                    let _ = head.send(Err(NoAnswer::Failed(blame(&error))));
+                    let _ = head.send(Err(NoAnswer::Failed(blame(&error, None))));
                     return End::UpstreamGone;
                 }
             }
@@ -657,8 +662,8 @@ async fn push(items: &mpsc::Sender<Item>, item: Item) -> Result<(), End> {
 }
 
 /// Whose fault it is that no response head came.
-fn blame(error: &hyper::Error) -> Code {
-    match client_fault(error) {
+fn blame(error: &hyper::Error, fault: Option<ClientFault>) -> Code {
+    match fault.or_else(|| client_fault(error)) {
         Some(ClientFault::Idle) => Code::BodyTimeout,
         Some(ClientFault::Broken) => Code::BadRequest,
         None if error.is_parse() || error.is_parse_too_large() => Code::UpstreamBadResponse,

@@ -107,7 +107,7 @@ pub(crate) async fn open(
             return Ok(Opened {
                 way: Way::Idle(idle),
                 load: Load::on(&binding),
-                serving: binding.serving,
+                serving: binding.serving.clone(),
             });
         }
         let slot = tunnel.reserve().or_else(|| {

@@ -48,7 +48,12 @@ pub(crate) async fn serve(
         .server_name()
         .map(|name| Arc::from(name.trim_end_matches('.').to_ascii_lowercase()));
     let connection = Connection::new(peer, server_name, version);
-    let io = TokioIo::new(PublicIo::new(stream, connection.clone(), place));
+    let io = TokioIo::new(PublicIo::new(
+        stream,
+        connection.clone(),
+        place,
+        Arc::clone(&ingress.metrics),
+    ));
     let service = service_fn({
         let (worker, connection) = (Arc::clone(&worker), connection.clone());
         move |request: Request<Incoming>| {

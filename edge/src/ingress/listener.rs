@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::shutdown::Shutdown;
 #[derive(Debug)]
 pub(crate) struct Admission {
     per_address_max: usize,
+    held: AtomicUsize,
     by_address: Mutex<HashMap<IpAddr, usize>>,
     total: Arc<Semaphore>,
 }
@@ -33,9 +35,15 @@ impl Admission {
         let total = Arc::new(Semaphore::new(total_max.min(Semaphore::MAX_PERMITS)));
         Arc::new(Self {
             per_address_max,
+            held: AtomicUsize::new(0),
             by_address: Mutex::default(),
             total,
         })
+    }
+
+    /// How many places are held: connections that are open.
+    pub(crate) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
     }
 
     /// A place now, unless all are taken or the client's network has as many as it may.
@@ -57,6 +65,7 @@ impl Admission {
         }
         *count += 1;
         drop(by_address);
+        self.held.fetch_add(1, Ordering::Relaxed);
         Some(Place {
             admission: Arc::clone(self),
             address,
@@ -67,6 +76,7 @@ impl Admission {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.admission.held.fetch_sub(1, Ordering::Relaxed);
         let mut by_address = self
             .admission
             .by_address

@@ -2,12 +2,13 @@
 //! upstream. What is ambiguous is refused, not guessed.
 
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use proto::code::Code;
@@ -46,8 +47,9 @@ impl Target {
             return Err(Code::MethodNotAllowed);
         }
         let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-        // Taken off on the way, so any other than plain chunks would reach the upstream unnamed.
-        if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        // Taken off on the way, so any other than plain chunks, once, would reach the upstream unnamed.
+        let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+        if codings.next().is_some_and(|coding| !is_chunked(coding)) || codings.next().is_some() {
             return Err(Code::BadRequest);
         }
         let authority = authority(connection.version, uri, headers)?;
@@ -157,7 +159,12 @@ struct Arriving {
     idle_max: Duration,
     /// Present while the client waits for `100 Continue`, and the upstream has not said it.
     held: Option<Pin<Box<Hold>>>,
+    fault: Fault,
 }
+
+/// What a client did to its body, for those whom hyper does not tell: over HTTP/2 an upstream's error is
+/// the reset that follows.
+pub(crate) type Fault = Arc<OnceLock<ClientFault>>;
 
 /// Resolves at the upstream's word, or after a while without it.
 type Hold = Timeout<WaitForCancellationFutureOwned>;
@@ -172,7 +179,20 @@ impl RequestBody {
             idle: Box::pin(tokio::time::sleep(idle_max)),
             idle_max,
             held: None,
+            fault: Fault::default(),
         }))
+    }
+
+    /// Where a fault is noted; `None` where there is no body to break off.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        self.0.as_ref().map(|arriving| Arc::clone(&arriving.fault))
+    }
+
+    /// Sends the body whether or not the upstream says that it may come.
+    pub(crate) fn go_on(&mut self) {
+        if let Some(arriving) = &mut self.0 {
+            arriving.held = None;
+        }
     }
 
     pub(crate) const fn empty() -> Self {
@@ -218,7 +238,7 @@ impl Body for RequestBody {
             let deadline = Instant::now() + arriving.idle_max;
             arriving.idle.as_mut().reset(deadline);
         }
-        match Pin::new(&mut arriving.incoming).poll_frame(cx) {
+        let polled = match Pin::new(&mut arriving.incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
                 let deadline = Instant::now() + arriving.idle_max;
                 arriving.idle.as_mut().reset(deadline);
@@ -228,7 +248,12 @@ impl Body for RequestBody {
                 Poll::Ready(()) => Poll::Ready(Some(Err(ClientFault::Idle))),
                 Poll::Pending => Poll::Pending,
             },
+        };
+        if let Poll::Ready(Some(Err(fault))) = &polled {
+            // The first stays.
+            let _ = arriving.fault.set(*fault);
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

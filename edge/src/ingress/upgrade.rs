@@ -16,7 +16,7 @@ use crate::auth::Permit;
 use crate::ingress::connection::Connection;
 use crate::ingress::frames::{self, Boundary};
 use crate::ingress::streams::Stream;
-use crate::ingress::upstream::Upstream;
+use crate::ingress::upstream::{Upstream, Writer};
 use crate::ingress::websocket::Extended;
 use crate::model::session::CutReason;
 
@@ -136,8 +136,13 @@ pub(crate) async fn carry(
     let mut towards_client = TowardsClient::new(protocol, client_write);
     let is_our_end = AtomicBool::new(false);
     let end = {
+        let writer = upstream.writer();
+        let is_ended_here = AtomicBool::new(false);
         let down = async {
             towards_client.pump(upstream_read).await?;
+            if !is_ended_here.load(Ordering::Relaxed) && is_reset(writer.as_ref()).await {
+                return Err(End::UpstreamGone);
+            }
             is_our_end.store(true, Ordering::Relaxed);
             let ended = towards_client.to.shutdown().await;
             ended.map_err(|_| End::ClientGone)
@@ -147,6 +152,7 @@ pub(crate) async fn carry(
             if side.is_reset_by_client(&is_our_end).await {
                 return Err(End::ClientGone);
             }
+            is_ended_here.store(true, Ordering::Relaxed);
             let ended = upstream_write.shutdown().await;
             ended.map_err(|_| End::UpstreamGone)
         };
@@ -201,6 +207,17 @@ pub(crate) async fn carry(
         }
     }
     end
+}
+
+/// Whether the end of what an upstream sent was a reset, as [`Side::is_reset_by_client`] for the other
+/// side.
+async fn is_reset(writer: Option<&Writer>) -> bool {
+    let Some(writer) = writer else {
+        return false;
+    };
+    // The connection is polled beside this: by the second look it has been.
+    tokio::task::yield_now().await;
+    writer.has_ended()
 }
 
 /// Reads and forgets until the client closes.

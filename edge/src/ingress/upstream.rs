@@ -20,7 +20,7 @@ use hyper_util::rt::TokioIo;
 use proto::code::Code;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::ingress::request::RequestBody;
+use crate::ingress::request::{ClientFault, RequestBody};
 use crate::tunnel::stream::{AgentStream, ResetHandle};
 
 /// One connection to an upstream. Dropped, its stream is reset unless it ended well.
@@ -53,6 +53,9 @@ struct Driver {
     reset: ResetHandle,
 }
 
+/// hyper's task that writes to an HTTP/2 upstream what was upgraded to.
+pub(crate) struct Writer(http2::Tasks);
+
 /// No response came.
 pub(crate) struct NoResponse {
     pub(crate) why: Why,
@@ -60,6 +63,8 @@ pub(crate) struct NoResponse {
     pub(crate) unsent: Option<Request<RequestBody>>,
     /// Whether some of a response came.
     pub(crate) heard: bool,
+    /// What the client did to its body, where the error does not tell.
+    pub(crate) fault: Option<ClientFault>,
 }
 
 /// Why there is none.
@@ -132,6 +137,7 @@ impl Upstream {
         self.signs.heard.store(false, Ordering::Relaxed);
         let is_upgrade = request.headers().contains_key(header::UPGRADE);
         let mut key = None;
+        let fault = request.body().fault();
         if let Sender::Http2(sender, _) = &self.sender {
             let prepared = async {
                 sender.prepare(&mut request)?;
@@ -146,6 +152,7 @@ impl Upstream {
                     why: Why::Refused(code),
                     unsent: None,
                     heard: false,
+                    fault: None,
                 }));
             }
         }
@@ -171,6 +178,7 @@ impl Upstream {
                 why: Why::Broken(failed.into_error()),
                 unsent,
                 heard: self.signs.heard.load(Ordering::Relaxed),
+                fault: fault.and_then(|fault| fault.get().copied()),
             })
         })
     }
@@ -260,6 +268,14 @@ impl Upstream {
         self.driver.connection = None;
     }
 
+    /// Tells a reset of what was upgraded to from its end, where hyper does not.
+    pub(crate) fn writer(&self) -> Option<Writer> {
+        match &self.sender {
+            Sender::Http1(_) => None,
+            Sender::Http2(_, tasks) => Some(Writer(tasks.clone())),
+        }
+    }
+
     /// For whoever knows first why the stream will be dropped.
     pub(crate) fn reset_handle(&self) -> ResetHandle {
         self.driver.reset.clone()
@@ -276,6 +292,13 @@ impl Upstream {
         {
             tracing::debug!("upstream stream did not end in time");
         }
+    }
+}
+
+impl Writer {
+    /// Whether it has ended: nothing else is under way then. Seen once the connection was polled.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.is_quiet()
     }
 }
 

@@ -108,6 +108,9 @@ impl Sender {
         parts.authority = Some(authority);
         *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Code::BadRequestTarget)?;
         *request.version_mut() = Version::HTTP_2;
+        // hyper does not tell of an interim answer over HTTP/2, so the edge gives it itself.
+        request.headers_mut().remove(header::EXPECT);
+        request.body_mut().go_on();
         Ok(())
     }
 
