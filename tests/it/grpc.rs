@@ -146,6 +146,33 @@ async fn failures_deadlines_and_cancelled_calls() {
     }
 }
 
+/// An app that is killed leaves its callers UNAVAILABLE, not cancelled and not complete.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_dies_is_unavailable() {
+    let Some(mut grpc) = Grpc::start("an_app_that_dies_is_unavailable", &[]).await else {
+        return;
+    };
+    let mut client = grpc.client("grpc-client", "open", None);
+    for name in ["forever", "bidi"] {
+        client
+            .event(&format!("{name} begun"), |line| line["begun"] == name)
+            .await;
+    }
+    grpc.server
+        .event("the slow call at the app", |line| {
+            line["event"] == "begun" && line["call"] == "slow"
+        })
+        .await;
+    grpc.server.kill().await;
+    client.event_named("done").await;
+    for name in ["forever", "bidi", "slow"] {
+        let ended = client
+            .event(&format!("{name} ended"), |line| line["ended"] == name)
+            .await;
+        assert_eq!(ended["code"], "UNAVAILABLE", "{ended}");
+    }
+}
+
 /// Without a session a call is UNAUTHENTICATED; with one it is served; when that is revoked, every open
 /// call ends with status 16 and at the app, and the next one is refused.
 #[tokio::test(flavor = "multi_thread")]

@@ -335,6 +335,68 @@ async fn a_client_that_does_not_read_is_cut() {
     assert_eq!(reply.status, 401);
 }
 
+/// A client that has stopped reading its socket altogether loses its connection, within the time that the
+/// DELETE promises.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_nothing_loses_its_connection() {
+    let world = World::with_login().await;
+    let agent = world.login_agent("app").await;
+    let ada = world.signed_in("ada", &agent.url).await;
+    let io = world.net.connect_h2(&world.net.host("app")).await.unwrap();
+    let mut builder = h2::client::Builder::new();
+    // The windows never fill; the kernel's buffers do.
+    builder
+        .initial_window_size(1 << 30)
+        .initial_connection_window_size(1 << 30);
+    let (sender, mut connection) = builder.handshake::<_, Bytes>(io).await.unwrap();
+    let ask = ask(&world, "/ws?every=1&size=65536");
+    let opened = async {
+        let mut sender = sender.ready().await.unwrap();
+        while !sender.is_extended_connect_protocol_enabled() {
+            tokio::task::yield_now().await;
+        }
+        let uri = format!("https://{}{}", ask.authority, ask.target);
+        let request = http::Request::builder()
+            .method("CONNECT")
+            .uri(uri)
+            .version(http::Version::HTTP_2)
+            .header("cookie", ada.cookie(&agent.url))
+            .header("sec-fetch-site", "same-origin")
+            .header("x-mark", "deaf")
+            .extension(h2::ext::Protocol::from_static("websocket"))
+            .body(())
+            .unwrap();
+        let (response, send) = sender.send_request(request, false).unwrap();
+        (response.await.unwrap(), send, sender)
+    };
+    let (response, _send, _sender) = tokio::select! {
+        opened = opened => opened,
+        ended = &mut connection => panic!("{ended:?}"),
+    };
+    assert_eq!(response.status(), 200);
+    // From here on nobody polls the connection.
+    let seen = world.upstream.wait_marked("deaf").await;
+    let mut last = 0;
+    wait::until("the stream is stalled", || {
+        let now = seen.sent();
+        let is_still = now == last && now > 100_000;
+        last = now;
+        async move { is_still.then_some(()) }
+    })
+    .await;
+    let begun = Instant::now();
+    let receipt = revoke_newest(&world, "ada@example.test").await;
+    assert_eq!(receipt["connections_cut"], 1, "{receipt}");
+    assert!(
+        begun.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_ne!(seen.wait_ended().await, Ended::Complete);
+    let ended = wait::within("the connection's end", connection).await;
+    assert!(ended.is_err(), "a good end");
+}
+
 /// When the app's side breaks, the stream is reset, whatever the client does; when the client resets, the
 /// app's connection is.
 #[tokio::test(flavor = "multi_thread")]

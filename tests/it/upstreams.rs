@@ -257,10 +257,26 @@ async fn an_app_that_speaks_http2_is_served() {
         if version == Version::H2 {
             assert_eq!(reply.header("trailer:x-sum"), Some("42"));
         }
+        // A client that waits for a word before it sends its body gets it from the edge.
+        let reply = Ask::get(&world.net, "app", "/echo")
+            .method("POST")
+            .header("expect", "100-continue")
+            .body("at once")
+            .send(&world.net, version)
+            .await;
+        assert_eq!((reply.status, reply.text().as_str()), (200, "at once"));
+        assert!(!app.last().headers().contains_key("expect"));
     }
-    // One worker or two: each keeps its own.
+    let mut connection = http1::Connection::open(&world.net, &world.net.host("app"))
+        .await
+        .unwrap();
+    let ask = Ask::get(&world.net, "app", "*").method("OPTIONS");
+    connection.send(&ask).await.unwrap();
+    assert_eq!(connection.response("OPTIONS").await.unwrap().status, 200);
+    assert_eq!(app.last().uri().path(), "*");
+    // Each worker keeps its own, and one that was idle for long is not used for what cannot be repeated.
     assert!(
-        app.connections() <= 4,
+        app.connections() * 2 < app.count(),
         "{} connections for {} requests",
         app.connections(),
         app.count()
@@ -422,6 +438,24 @@ async fn websockets_to_http2_apps() {
         rest = response.chunk().await;
     }
     assert_eq!(rest, Ok(None), "a good end");
+
+    // What the app breaks off is no good end, though it says CANCEL.
+    let ask = Ask::get(&world.net, "app", "/ws-reset");
+    let (mut response, _send) = connection.websocket(&ask).await.unwrap();
+    assert_eq!(
+        response.chunk().await.unwrap().unwrap(),
+        &b"\x82\x03abc"[..]
+    );
+    takes.reset_one();
+    let end = wait::within("the end", response.chunk()).await;
+    assert_eq!(end, Err(Fault::Reset));
+    let mut socket = WebSocket::open(&world.net, "app", "/ws-reset", None)
+        .await
+        .unwrap();
+    assert!(matches!(socket.next().await, Event::Message(_)));
+    takes.reset_one();
+    let end = wait::within("the end", socket.next()).await;
+    assert!(matches!(end, Event::Lost(Fault::Reset)), "{end:?}");
 
     let does_not = H2App::start(Options::default()).await;
     let _agent = world.agent_for("no", &does_not.address(), &more).await;

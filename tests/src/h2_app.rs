@@ -148,7 +148,7 @@ async fn connection(
 }
 
 /// By path: `/echo` sends the body back with trailers; `/endless` goes on; `/ws` is a WebSocket that sends
-/// back what it gets; `/reset` breaks off in mid-body when it is told; `/refuse` says 403.
+/// back what it gets, `/ws-reset` one that breaks off when it is told; `/reset` breaks off in mid-body when it is told; `/refuse` says 403.
 async fn answer(
     request: Request<()>,
     mut body: RecvStream,
@@ -171,6 +171,13 @@ async fn answer(
             let mut send = respond.send_response(response(200), false)?;
             copy(&mut body, &mut send).await?;
             send.send_data(Bytes::new(), true)
+        }
+        "/ws-reset" if request.method() == http::Method::CONNECT => {
+            let mut send = respond.send_response(response(200), false)?;
+            send.send_data(Bytes::from_static(b"\x82\x03abc"), false)?;
+            seen.resets.notified().await;
+            send.send_reset(Reason::CANCEL);
+            Ok(())
         }
         "/endless" => {
             let mut send = respond.send_response(response(200), false)?;
