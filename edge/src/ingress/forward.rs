@@ -13,15 +13,14 @@ use hyper::upgrade::OnUpgrade;
 use proto::bind::UpstreamProtocol;
 use proto::code::Code;
 use proto::head::{StreamHead, StreamKind};
-use proto::id::EndpointId;
 
 use crate::auth::Permit;
 use crate::ingress::Worker;
 use crate::ingress::body::ResponseBody;
 use crate::ingress::connection::{Connection, Version};
-use crate::ingress::exchange::{Answer, Exchange, Home, NoAnswer};
+use crate::ingress::exchange::{Answer, Exchange, NoAnswer};
 use crate::ingress::headers;
-use crate::ingress::pool::{Idle, Key};
+use crate::ingress::pool::{IDLE_MAX, Key};
 use crate::ingress::request::{RequestBody, Target, hold_for_continue};
 use crate::ingress::upgrade::{Client, Protocol};
 use crate::ingress::upstream::Upstream;
@@ -40,18 +39,12 @@ pub(crate) struct Passed {
     pub(crate) body_idle: Duration,
 }
 
-/// The way to the upstream of an endpoint, and its weight on the tunnel that carries it.
+/// A connection to the upstream of an endpoint, and its weight on the tunnel that carries it.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    way: Way,
+    upstream: Upstream,
     load: Load,
     serving: Serving,
-}
-
-#[derive(Debug)]
-enum Way {
-    Fresh(Box<(Upstream, Home)>),
-    Idle(Idle),
 }
 
 /// Which upstream connections a request may have.
@@ -68,7 +61,7 @@ impl Reuse {
         if parts.headers.contains_key(header::UPGRADE) {
             Self::Never
         } else if parts.method.is_idempotent() && body.is_end_stream() {
-            Self::IdleFor(IDLE_REPEATABLE_MAX)
+            Self::IdleFor(IDLE_MAX)
         } else {
             Self::IdleFor(IDLE_ONCE_MAX)
         }
@@ -98,44 +91,26 @@ pub(crate) async fn open(
             tunnel: tunnel.id,
             generation: binding.generation,
         };
+        let load = Load::on(&binding);
         if let Reuse::IdleFor(age_max) = reuse
-            && let Some(idle) = connection
-                .own
-                .take(&key)
-                .or_else(|| worker.pool.take(&key, age_max))
+            && let Some(upstream) = idle(worker, connection, &key, age_max).await
         {
             return Ok(Opened {
-                way: Way::Idle(idle),
-                load: Load::on(&binding),
+                upstream,
+                load,
                 serving: binding.serving.clone(),
             });
         }
-        let slot = tunnel.reserve().or_else(|| {
-            worker.pool.evict(tunnel.id);
-            tunnel.reserve()
-        });
-        let opened = match slot {
-            Some(slot) => {
-                let load = Load::on(&binding);
-                let home = Home {
-                    pool: Arc::clone(&worker.pool),
-                    key,
-                    is_reusable: true,
-                    _slot: slot,
-                };
-                tokio::select! {
-                    biased;
-                    reason = permit.cut() => return Err(code_of(reason)),
-                    fresh = fresh(&binding, endpoint) => fresh,
-                }
-                .map(|upstream| Opened {
-                    way: Way::Fresh(Box::new((upstream, home))),
-                    load,
-                    serving: binding.serving.clone(),
-                })
-            }
-            None => Err(NotOpened::new(Code::TunnelBusy, "")),
+        let fresh = tokio::select! {
+            biased;
+            reason = permit.cut() => return Err(code_of(reason)),
+            fresh = fresh(worker, &binding, key) => fresh,
         };
+        let opened = fresh.map(|upstream| Opened {
+            upstream,
+            load,
+            serving: binding.serving.clone(),
+        });
         match opened {
             Ok(opened) => return Ok(opened),
             Err(refused) => {
@@ -152,13 +127,39 @@ pub(crate) async fn open(
     Err(failed)
 }
 
-async fn fresh(binding: &Binding, endpoint: EndpointId) -> Result<Upstream, NotOpened> {
-    let head = StreamHead::new(StreamKind::Http, endpoint, binding.generation);
-    let stream = AgentStream::open(&binding.tunnel.link, &head).await?;
+/// An idle connection that is still alive.
+async fn idle(
+    worker: &Worker,
+    connection: &Connection,
+    key: &Key,
+    age_max: Duration,
+) -> Option<Upstream> {
+    loop {
+        let own = connection.own.take(key);
+        let mut idle = own.or_else(|| worker.pool.take(key, age_max))?;
+        if idle.is_ready_now().await {
+            return Some(idle);
+        }
+    }
+}
+
+async fn fresh(worker: &Worker, binding: &Binding, key: Key) -> Result<Upstream, NotOpened> {
+    let tunnel = &binding.tunnel;
+    let slot = tunnel.reserve().or_else(|| {
+        worker.pool.evict(tunnel.id);
+        tunnel.reserve()
+    });
+    let Some(slot) = slot else {
+        return Err(NotOpened::new(Code::TunnelBusy, ""));
+    };
+    let head = StreamHead::new(StreamKind::Http, key.endpoint, key.generation);
+    let stream = AgentStream::open(&tunnel.link, &head).await?;
     let serving = &binding.serving;
     let upstream = match serving.upstream_protocol {
-        UpstreamProtocol::Http2 => Upstream::http2(stream, serving.scheme.clone()).await,
-        UpstreamProtocol::Http1 | UpstreamProtocol::Unknown => Upstream::http1(stream).await,
+        UpstreamProtocol::Http2 => Upstream::http2(stream, key, slot, serving.scheme.clone()).await,
+        UpstreamProtocol::Http1 | UpstreamProtocol::Unknown => {
+            Upstream::http1(stream, key, slot, true).await
+        }
     };
     upstream.map_err(|code| NotOpened::new(code, "the stream ended at once"))
 }
@@ -185,28 +186,16 @@ pub(crate) async fn forward(
         open: connection.begin_request(),
         load: opened.load,
         upgrade,
+        pool: Arc::clone(&worker.pool),
     };
-    let answer = match opened.way {
-        Way::Fresh(fresh) => {
-            let (upstream, home) = *fresh;
-            exchange.begin(upstream, home, request).await
-        }
-        Way::Idle(idle) => exchange.begin_on(idle, request).await,
-    };
-    let answer = match answer {
+    let answer = match exchange.run(opened.upstream, request).await {
         Err(NoAnswer::Again(again)) => {
             let (mut exchange, mut request) = *again;
             tracing::debug!("an idle connection was dead: once more on a fresh one");
             let opened = open(&mut exchange.permit, worker, connection, Reuse::Never).await?;
             exchange.load = opened.load;
             address(&mut request, &opened.serving);
-            match opened.way {
-                Way::Fresh(fresh) => {
-                    let (upstream, home) = *fresh;
-                    exchange.begin(upstream, home, request).await
-                }
-                Way::Idle(_) => Err(NoAnswer::Failed(Code::UpstreamClosed)),
-            }
+            exchange.run(opened.upstream, request).await
         }
         answer => answer,
     };
@@ -273,6 +262,7 @@ fn address(request: &mut Request<RequestBody>, serving: &Serving) {
 fn response_of(answer: Answer) -> Response<ResponseBody> {
     let Answer {
         status,
+        reason,
         mut headers,
         body,
     } = answer;
@@ -282,6 +272,9 @@ fn response_of(answer: Answer) -> Response<ResponseBody> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
+    if let Some(reason) = reason {
+        response.extensions_mut().insert(reason);
+    }
     response
 }
 
@@ -370,7 +363,6 @@ impl Drop for Load {
     }
 }
 
-/// A request that can be sent again may meet a connection that its app has just closed.
-const IDLE_REPEATABLE_MAX: Duration = Duration::from_secs(10);
-/// One that cannot must not: apps close idle connections after two seconds at the earliest.
+/// A request that cannot be sent again must not meet a connection that its app is just closing: they do
+/// so after two seconds at the earliest.
 const IDLE_ONCE_MAX: Duration = Duration::from_millis(1500);

@@ -1,5 +1,5 @@
 //! HTTP towards the upstream, through a stream to its agent. hyper speaks it; this drives hyper in
-//! whichever task asks, so that an exchange and its upstream are one task.
+//! whichever task asks: a request, its exchange and its upstream are one task.
 
 mod http2;
 
@@ -7,12 +7,12 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::Scheme;
-use http::{Request, Response, header};
+use http::{Request, Response};
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1};
@@ -20,7 +20,9 @@ use hyper_util::rt::TokioIo;
 use proto::code::Code;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::ingress::pool::Key;
 use crate::ingress::request::{ClientFault, RequestBody};
+use crate::tunnel::registry::Slot;
 use crate::tunnel::stream::{AgentStream, ResetHandle};
 
 /// One connection to an upstream. Dropped, its stream is reset unless it ended well.
@@ -28,6 +30,15 @@ pub(crate) struct Upstream {
     sender: Sender,
     driver: Driver,
     signs: Arc<Signs>,
+    served: u64,
+    /// What its stream was opened for.
+    pub(crate) key: Key,
+    /// Whether its stream may carry another exchange at all.
+    pub(crate) is_reusable: bool,
+    /// Whether somebody has authenticated the connection, not a request.
+    pub(crate) is_own: bool,
+    /// The stream's place on its tunnel.
+    _slot: Slot,
 }
 
 enum Sender {
@@ -44,6 +55,9 @@ struct Signs {
     is_first_here: AtomicBool,
 }
 
+/// hyper's task that writes to an HTTP/2 upstream what was upgraded to.
+pub(crate) struct Writer(http2::Tasks);
+
 /// hyper's connection with upgrades, whose own type has no public name.
 type Running = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
 
@@ -52,9 +66,6 @@ struct Driver {
     connection: Option<Running>,
     reset: ResetHandle,
 }
-
-/// hyper's task that writes to an HTTP/2 upstream what was upgraded to.
-pub(crate) struct Writer(http2::Tasks);
 
 /// No response came.
 pub(crate) struct NoResponse {
@@ -87,7 +98,12 @@ impl Upstream {
     ///
     /// # Errors
     /// When the stream has ended already.
-    pub(crate) async fn http1(stream: AgentStream) -> Result<Self, Code> {
+    pub(crate) async fn http1(
+        stream: AgentStream,
+        key: Key,
+        slot: Slot,
+        is_reusable: bool,
+    ) -> Result<Self, Code> {
         let reset = stream.reset_handle();
         let (io, signs) = Watched::new(stream);
         let handshake = http1::Builder::new()
@@ -95,9 +111,19 @@ impl Upstream {
             .handshake(TokioIo::new(io))
             .await;
         let (sender, connection) = handshake.map_err(|_| Code::AgentGone)?;
-        let sender = Sender::Http1(sender);
-        let connection = Box::pin(connection.with_upgrades());
-        Ok(Self::new(sender, connection, reset, signs))
+        Ok(Self {
+            sender: Sender::Http1(sender),
+            driver: Driver {
+                connection: Some(Box::pin(connection.with_upgrades())),
+                reset,
+            },
+            signs,
+            served: 0,
+            key,
+            is_reusable,
+            is_own: false,
+            _slot: slot,
+        })
     }
 
     /// Begins to speak HTTP/2 with prior knowledge on a fresh stream. The upstream takes the scheme for
@@ -105,72 +131,54 @@ impl Upstream {
     ///
     /// # Errors
     /// When the stream has ended already.
-    pub(crate) async fn http2(stream: AgentStream, scheme: Scheme) -> Result<Self, Code> {
+    pub(crate) async fn http2(
+        stream: AgentStream,
+        key: Key,
+        slot: Slot,
+        scheme: Scheme,
+    ) -> Result<Self, Code> {
         let reset = stream.reset_handle();
         let (io, signs) = Watched::new(stream);
         let (sender, connection, tasks) = http2::begin(io, scheme).await?;
-        let sender = Sender::Http2(sender, tasks);
-        Ok(Self::new(sender, Box::pin(connection), reset, signs))
-    }
-
-    const fn new(
-        sender: Sender,
-        connection: Running,
-        reset: ResetHandle,
-        signs: Arc<Signs>,
-    ) -> Self {
-        Self {
-            sender,
+        Ok(Self {
+            sender: Sender::Http2(sender, tasks),
             driver: Driver {
-                connection: Some(connection),
+                connection: Some(Box::pin(connection)),
                 reset,
             },
             signs,
-        }
+            served: 0,
+            key,
+            is_reusable: true,
+            is_own: false,
+            _slot: slot,
+        })
     }
 
     /// Sends a request and waits for the response's head.
     pub(crate) async fn send(
         &mut self,
-        mut request: Request<RequestBody>,
+        request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, Box<NoResponse>> {
         self.signs.heard.store(false, Ordering::Relaxed);
-        let is_upgrade = request.headers().contains_key(header::UPGRADE);
-        let mut key = None;
+        self.served += 1;
         let fault = request.body().fault();
-        if let Sender::Http2(sender, _) = &self.sender {
-            let prepared = async {
-                sender.prepare(&mut request)?;
-                if is_upgrade {
-                    self.driver.until(|| sender.is_settled()).await;
-                    key = sender.connect(&mut request)?;
-                }
-                Ok(())
-            };
-            if let Err(code) = prepared.await {
-                return Err(Box::new(NoResponse {
-                    why: Why::Refused(code),
-                    unsent: None,
-                    heard: false,
-                    fault: None,
-                }));
-            }
-        }
         let sent = match &mut self.sender {
             Sender::Http1(sender) => {
                 let response = sender.try_send_request(request);
                 self.driver.beside(response).await
             }
-            Sender::Http2(http2::Sender { sender, .. }, _) => {
-                let response = sender.try_send_request(request);
-                let response = self.driver.beside(response).await;
-                response.map(|mut response| {
-                    if is_upgrade {
-                        http2::switched(&mut response, key.as_ref());
-                    }
-                    response
-                })
-            }
+            Sender::Http2(sender, _) => match sender.ask(&mut self.driver, request).await {
+                Ok(sent) => sent,
+                Err(code) => {
+                    return Err(Box::new(NoResponse {
+                        why: Why::Refused(code),
+                        unsent: None,
+                        heard: false,
+                        fault: None,
+                    }));
+                }
+            },
         };
         sent.map_err(|mut failed: TrySendError<_>| {
             let unsent = failed.take_message();
@@ -243,18 +251,33 @@ impl Upstream {
         matches!(ready, Ok(Ok(()))) && self.driver.connection.is_some()
     }
 
-    /// Resolves when the connection has ended, though nothing is under way on it.
-    pub(crate) async fn ended(&mut self) {
-        let Some(connection) = self.driver.connection.as_mut() else {
-            return;
-        };
-        if let Err(error) = connection.await {
-            tracing::debug!(
-                error = &error as &dyn std::error::Error,
-                "idle upstream connection ended"
-            );
-        }
-        self.driver.connection = None;
+    /// Whether the connection takes another request at this moment.
+    pub(crate) async fn is_ready_now(&mut self) -> bool {
+        let Self { sender, driver, .. } = self;
+        std::future::poll_fn(|cx| {
+            driver.poll(cx);
+            let ready = match sender {
+                Sender::Http1(sender) => sender.poll_ready(cx),
+                Sender::Http2(http2::Sender { sender, .. }, tasks) if tasks.is_quiet() => {
+                    sender.poll_ready(cx)
+                }
+                Sender::Http2(..) => Poll::Pending,
+            };
+            let is_ready = matches!(ready, Poll::Ready(Ok(())));
+            Poll::Ready(is_ready && driver.connection.is_some())
+        })
+        .await
+    }
+
+    /// Looks whether an idle connection has ended.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.driver.poll(&mut Context::from_waker(Waker::noop()));
+        self.driver.connection.is_some()
+    }
+
+    /// Whether an exchange before used the connection: it may have died since, unseen.
+    pub(crate) const fn has_served(&self) -> bool {
+        self.served > 0
     }
 
     /// Drops the stream with the code that says so: both legs end here.

@@ -54,6 +54,7 @@ impl Workers {
                 (acceptor.clone(), Arc::clone(admission), halt.clone());
             let work = move || {
                 runtime.block_on(async {
+                    tokio::spawn(Arc::clone(&worker.pool).sweep());
                     match tokio::net::TcpListener::from_std(listener) {
                         Ok(listener) => serve(listener, worker, acceptor, admission).await,
                         Err(error) => {

@@ -11,14 +11,15 @@ use std::task::{Context, Poll};
 use http::header::{self, HeaderValue};
 use http::uri::{Authority, Scheme};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
-use hyper::client::conn::http2;
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http2};
 use hyper::ext::Protocol;
 use hyper::rt::Executor;
 use hyper_util::rt::TokioIo;
 use proto::code::Code;
 
 use crate::ingress::request::RequestBody;
-use crate::ingress::upstream::Watched;
+use crate::ingress::upstream::{Driver, Watched};
 use crate::ingress::websocket;
 
 /// Where requests go in.
@@ -57,6 +58,9 @@ struct Queue {
     open: AtomicUsize,
 }
 
+/// hyper's answer to a request.
+type Answer = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
+
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Begins to speak on a fresh stream.
@@ -93,11 +97,38 @@ pub(super) async fn begin(
 }
 
 impl Sender {
+    /// Sends a request and waits for the response's head, as HTTP/1.1 would give it.
+    ///
+    /// # Errors
+    /// The code, when the request cannot be sent to this upstream at all.
+    pub(super) async fn ask(
+        &mut self,
+        driver: &mut Driver,
+        mut request: Request<RequestBody>,
+    ) -> Result<Answer, Code> {
+        self.prepare(&mut request)?;
+        let is_upgrade = request.headers().contains_key(header::UPGRADE);
+        let mut key = None;
+        if is_upgrade {
+            // Whether it takes one, its settings say.
+            driver
+                .until(|| self.facts.is_settled.load(Ordering::Relaxed))
+                .await;
+            key = self.connect(&mut request)?;
+        }
+        let response = self.sender.try_send_request(request);
+        let mut response = driver.beside(response).await;
+        if is_upgrade && let Ok(response) = &mut response {
+            switched(response, key.as_ref());
+        }
+        Ok(response)
+    }
+
     /// Makes a request HTTP/2's: its host is in the target.
     ///
     /// # Errors
     /// `bad_request_target` when host and path make no target.
-    pub(super) fn prepare(&self, request: &mut Request<RequestBody>) -> Result<(), Code> {
+    fn prepare(&self, request: &mut Request<RequestBody>) -> Result<(), Code> {
         let host = request.headers_mut().remove(header::HOST);
         let authority = host
             .as_ref()
@@ -114,20 +145,12 @@ impl Sender {
         Ok(())
     }
 
-    /// Whether the upstream's settings are here.
-    pub(super) fn is_settled(&self) -> bool {
-        self.facts.is_settled.load(Ordering::Relaxed)
-    }
-
     /// Makes a request for an upgrade an extended CONNECT. Gives the key that its answer must prove to
     /// have read.
     ///
     /// # Errors
     /// When there is no such thing for this upgrade, or the upstream does not take it.
-    pub(super) fn connect(
-        &self,
-        request: &mut Request<RequestBody>,
-    ) -> Result<Option<HeaderValue>, Code> {
+    fn connect(&self, request: &mut Request<RequestBody>) -> Result<Option<HeaderValue>, Code> {
         let upgrade = request.headers_mut().remove(header::UPGRADE);
         if !upgrade.is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(b"websocket")) {
             return Err(Code::UpgradeRefused);
@@ -146,7 +169,7 @@ impl Sender {
 }
 
 /// Makes the answer that opens a WebSocket the one that HTTP/1.1 gives.
-pub(super) fn switched<B>(response: &mut Response<B>, key: Option<&HeaderValue>) {
+fn switched<B>(response: &mut Response<B>, key: Option<&HeaderValue>) {
     if response.status() != StatusCode::OK {
         return;
     }
