@@ -4,11 +4,13 @@
 //! - `upstreams`: apps behind TLS, apps that speak HTTP/2, and the Host that they get.
 //! - `grpc`: gRPC by a client and a server that nobody here wrote.
 //! - `rfc8441`: WebSockets over HTTP/2, from the browser's side.
+//! - `links_quic`: readers that do not read harm nobody, dead links are found, addresses change unnoticed.
 //! - `restart`: names come back, sessions survive, what was revoked stays revoked.
 //! - `agent_cli`, `edge_cli`: every failure is one sentence with its next step and an exit code.
 //! - `login`: who gets in, who does not, and what the app is told.
 //! - `providers`: the same login at providers that nobody here wrote.
 //! - `browser`: two real browsers, from signing in to being thrown out.
+//! - `links_ops`: agents that share a name, come and go; an edge that ends politely, under load.
 //! - `metrics`: what whatever watches the edge is told.
 //! - `places`: browser, system, device and place of a session.
 //! - `revoke`: what a revocation cuts, by scope and by protocol, and its receipt.
@@ -44,6 +46,8 @@ mod forward;
 mod grpc;
 mod h2spec;
 mod hostile;
+mod links_quic;
+mod links_ops;
 mod login;
 mod metrics;
 mod places;

@@ -39,6 +39,7 @@ pub mod process;
 pub mod provider;
 pub mod python;
 pub mod random;
+pub mod relay;
 pub mod require;
 pub mod scripted;
 pub mod traffic;
