@@ -17,6 +17,7 @@ use proto::id::EndpointId;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::upstream::{Connection, DialError, Watched};
 
@@ -207,14 +208,15 @@ async fn copy_both(
         Ok(())
     };
     let towards_edge = async {
-        match copy(&[], &mut from_upstream, &mut send).await {
+        let mut last = Instant::now();
+        match copy_towards_edge(&mut from_upstream, &mut send, &mut last).await {
             Ok(()) if upstream_broke.load(Ordering::Relaxed) => Err(Broken::Upstream(gone())),
             Ok(()) => send.shutdown().await.map_err(Broken::Edge),
             Err((Side::Read, error)) => {
                 if error.kind() == io::ErrorKind::UnexpectedEof {
                     // TLS that ended without its close_notify: many apps do so after a good answer. A
                     // reset overtakes what is on its way, so it waits a moment.
-                    tokio::time::sleep(CUT_SHORT_AFTER).await;
+                    tokio::time::sleep_until(last + CUT_SHORT_AFTER).await;
                 }
                 Err(Broken::Upstream(error))
             }
@@ -226,6 +228,25 @@ async fn copy_both(
         biased;
         ended = both => ended.map(|((), ())| ()),
         () = given_up => Err(Broken::Edge(gone())),
+    }
+}
+
+/// As [`copy`], and notes when it last wrote.
+async fn copy_towards_edge(
+    from_upstream: &mut (impl AsyncRead + Unpin),
+    send: &mut (impl AsyncWrite + Unpin),
+    last: &mut Instant,
+) -> Result<(), (Side, io::Error)> {
+    let mut buffer = Vec::with_capacity(COPY_BYTES);
+    loop {
+        let read = from_upstream.read_buf(&mut buffer).await;
+        if read.map_err(|error| (Side::Read, error))? == 0 {
+            return Ok(());
+        }
+        let written = send.write_all(&buffer).await;
+        written.map_err(|error| (Side::Write, error))?;
+        buffer.clear();
+        *last = Instant::now();
     }
 }
 

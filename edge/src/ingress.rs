@@ -10,6 +10,7 @@ pub(crate) mod connection;
 pub(crate) mod exchange;
 pub(crate) mod forward;
 pub(crate) mod frames;
+pub(crate) mod grpc;
 pub(crate) mod handle;
 pub(crate) mod headers;
 pub(crate) mod http;

@@ -1,6 +1,9 @@
 //! The product's promises, each seen from outside.
 //!
 //! - `forward`: bytes go both ways as they are, with back-pressure, upgrades and errors that explain.
+//! - `upstreams`: apps behind TLS, apps that speak HTTP/2, and the Host that they get.
+//! - `grpc`: gRPC by a client and a server that nobody here wrote.
+//! - `rfc8441`: WebSockets over HTTP/2, from the browser's side.
 //! - `links_quic`: readers that do not read harm nobody, dead links are found, addresses change unnoticed.
 //! - `restart`: names come back, sessions survive, what was revoked stays revoked.
 //! - `agent_cli`, `edge_cli`: every failure is one sentence with its next step and an exit code.
@@ -42,6 +45,7 @@ mod dashboard;
 mod edge_cli;
 mod faults;
 mod forward;
+mod grpc;
 mod h2spec;
 mod hostile;
 mod links_quic;
@@ -54,8 +58,10 @@ mod providers;
 mod restart;
 mod review;
 mod revoke;
+mod rfc8441;
 mod rounds;
 mod secrets;
 mod smuggling;
 mod transparent;
 mod unauthorized;
+mod upstreams;

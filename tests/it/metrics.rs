@@ -90,7 +90,7 @@ async fn values_move() {
         cookie: ada.cookie(&agent.url),
     };
     let mut streams = Vec::new();
-    for kind in [Kind::Download(Version::H2), Kind::Clock] {
+    for kind in [Kind::Download(Version::H2), Kind::Clock(Version::H1)] {
         let mut stream = Stream::begin(kind, &session, "metrics");
         stream.opened().await;
         streams.push(stream);

@@ -3,12 +3,13 @@
 //! A machine without, say, a browser still runs everything else and says what is missing and how to get
 //! it. With `CI` set a missing component is a failure, never a skip.
 //!
-//! Reading order: `needs` (programs), `providers` (npm packages), `h2spec` (a Go module), `runner` (cargo),
-//! `tally` (its output).
+//! Reading order: `needs` (programs), `providers` (npm packages), `python` (its packages), `h2spec` (a Go
+//! module), `runner` (cargo), `tally` (its output).
 
 mod h2spec;
 mod needs;
 mod providers;
+mod python;
 mod runner;
 mod tally;
 
@@ -44,6 +45,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     if let Err(error) = h2spec::set_up(&root) {
         missing.push(format!("h2spec: {error:#}"));
+    }
+    if let Err(error) = python::set_up(&root) {
+        missing.push(format!("Python packages of tests/python: {error:#}"));
     }
     for one in &missing {
         eprintln!("missing: {one}");

@@ -180,4 +180,12 @@ const MEMBERS: [&str; 5] = ["agent", "edge", "proto", "tests", "xtask"];
 /// The one crate within another's folder.
 const MUX: &str = "proto/mux";
 /// What tools make, and what somebody else wrote.
-const SKIPPED_FOLDERS: [&str; 5] = ["artifacts", "corpus", "node_modules", "target", "uap-core"];
+const SKIPPED_FOLDERS: [&str; 7] = [
+    "__pycache__",
+    "artifacts",
+    "corpus",
+    "node_modules",
+    "target",
+    "uap-core",
+    "venv",
+];

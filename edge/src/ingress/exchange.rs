@@ -24,12 +24,13 @@ use crate::auth::Permit;
 use crate::ingress::body::{self, BodyFeed, Item, ResponseBody};
 use crate::ingress::connection::{Connection, OpenRequest, Version};
 use crate::ingress::forward::Load;
+use crate::ingress::grpc;
 use crate::ingress::headers;
 use crate::ingress::pool::Pool;
 use crate::ingress::request::{ClientFault, RequestBody, client_fault};
 use crate::ingress::tail::Left;
 use crate::ingress::upgrade::{self, Client, End};
-use crate::ingress::upstream::{Gathered, NoResponse, Upstream};
+use crate::ingress::upstream::{Gathered, NoResponse, Upstream, Why};
 use crate::model::session::CutReason;
 
 /// What an exchange needs.
@@ -90,15 +91,27 @@ impl Exchange {
         let response = match response {
             Ok(response) => response,
             Err(failed) => {
+                let NoResponse {
+                    why,
+                    unsent,
+                    heard,
+                    fault,
+                } = *failed;
+                let error = match why {
+                    Why::Broken(error) => error,
+                    Why::Refused(code) => return Err(NoAnswer::Failed(code)),
+                };
                 tracing::debug!(
-                    error = &failed.error as &dyn std::error::Error,
+                    error = &error as &dyn std::error::Error,
                     "no answer from the upstream"
                 );
-                let again = has_served.then(|| again(&failed.error, failed.heard, spare));
-                let NoResponse { error, unsent, .. } = *failed;
+                let again = has_served.then(|| again(&error, heard, spare));
                 return match unsent.filter(|_| has_served).or_else(|| again.flatten()) {
                     Some(request) => Err(NoAnswer::Again(Box::new((self, request)))),
-                    None => Err(NoAnswer::Failed(blame(&error))),
+                    None if upstream.speaks_another_version() => {
+                        Err(NoAnswer::Failed(Code::UpstreamProtocolMismatch))
+                    }
+                    None => Err(NoAnswer::Failed(blame(&error, fault))),
                 };
             }
         };
@@ -116,6 +129,7 @@ impl Exchange {
     ) -> Result<Answer, NoAnswer> {
         let (mut parts, mut incoming) = response.into_parts();
         let reason = parts.extensions.remove();
+        let is_grpc = grpc::is_grpc(&parts.headers);
         let answer = |body| Answer {
             status: parts.status,
             reason,
@@ -129,15 +143,19 @@ impl Exchange {
         let mut early = Vec::new();
         if size.exact().is_some_and(|length| length <= SMALL_MAX) {
             match upstream.gather(&mut incoming).await {
-                Ok(Gathered { frames, is_whole }) if is_whole => {
+                // Trailers have no place in a body as a whole.
+                Ok(Gathered { frames, is_whole })
+                    if is_whole && frames.iter().all(Frame::is_data) =>
+                {
                     drop(incoming);
                     return Ok(self.whole(answer(joined(frames).into()), upstream).await);
                 }
                 Ok(Gathered { frames, .. }) => early = frames,
-                Err(error) => return Err(NoAnswer::Failed(blame(&error))),
+                Err(error) => return Err(NoAnswer::Failed(blame(&error, None))),
             }
         }
-        let (feed, body) = body::channel(size, &self.connection);
+        let (mut feed, body) = body::channel(size, &self.connection);
+        feed.is_grpc = is_grpc && self.connection.version == Version::Http2;
         tokio::spawn(async move {
             let connection = self.connection.clone();
             let pool = Arc::clone(&self.pool);
@@ -261,6 +279,16 @@ impl Exchange {
                 // The agent's stream first: no further byte comes in.
                 upstream.cut();
                 drop(incoming);
+                if feed.is_grpc {
+                    let trailers = match end {
+                        End::Cut(reason) => grpc::cut(reason),
+                        End::Complete
+                        | End::ClientGone
+                        | End::ClientStalled
+                        | End::UpstreamGone => grpc::broken(),
+                    };
+                    feed.stop_with(Some(trailers));
+                }
                 end_towards_client(&self.connection, &mut feed).await;
                 end
             }
@@ -332,8 +360,12 @@ impl Exchange {
             side.order_reset();
             return End::UpstreamGone;
         };
-        let (client, upstream) = (TokioIo::new(client_io), TokioIo::new(upstream_io));
-        upgrade::carry(protocol, client, upstream, &mut self.permit, &side).await
+        let ios = (TokioIo::new(client_io), TokioIo::new(upstream_io));
+        let end = upgrade::carry(protocol, ios, &mut upstream, &mut self.permit, &side).await;
+        if end == End::Complete {
+            upstream.finish().await;
+        }
+        end
     }
 }
 
@@ -518,8 +550,8 @@ async fn push(items: &mpsc::Sender<Item>, item: Item) -> Result<(), End> {
 }
 
 /// Whose fault it is that no response head came.
-fn blame(error: &hyper::Error) -> Code {
-    match client_fault(error) {
+fn blame(error: &hyper::Error, fault: Option<ClientFault>) -> Code {
+    match fault.or_else(|| client_fault(error)) {
         Some(ClientFault::Idle) => Code::BodyTimeout,
         Some(ClientFault::Broken) => Code::BadRequest,
         None if error.is_parse() || error.is_parse_too_large() => Code::UpstreamBadResponse,

@@ -11,6 +11,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use hyper::upgrade::OnUpgrade;
+use proto::bind::UpstreamProtocol;
 use proto::code::Code;
 use proto::head::{StreamHead, StreamKind};
 
@@ -166,9 +167,14 @@ async fn fresh(worker: &Worker, binding: &Binding, key: Key) -> Result<Upstream,
     };
     let head = StreamHead::new(StreamKind::Http, key.endpoint, key.generation);
     let stream = AgentStream::open(&tunnel.link, &head).await?;
-    Upstream::http1(stream, key, slot, true)
-        .await
-        .map_err(|code| NotOpened::new(code, "the stream ended at once"))
+    let serving = &binding.serving;
+    let upstream = match serving.upstream_protocol {
+        UpstreamProtocol::Http2 => Upstream::http2(stream, key, slot, serving.scheme.clone()).await,
+        UpstreamProtocol::Http1 | UpstreamProtocol::Unknown => {
+            Upstream::http1(stream, key, slot, true).await
+        }
+    };
+    upstream.map_err(|code| NotOpened::new(code, "the stream ended at once"))
 }
 
 /// Forwards a request through a tunnel and gives the upstream's response as it begins.

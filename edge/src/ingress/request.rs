@@ -2,6 +2,7 @@
 //! upstream. What is ambiguous is refused, not guessed.
 
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -158,7 +159,12 @@ struct Arriving {
     idle_max: Duration,
     /// Present while the client waits for `100 Continue`, and the upstream has not said it.
     held: Option<Pin<Box<Hold>>>,
+    fault: Fault,
 }
+
+/// What a client did to its body, for those whom hyper does not tell: over HTTP/2 an upstream's error is
+/// the reset that follows.
+pub(crate) type Fault = Arc<OnceLock<ClientFault>>;
 
 /// Resolves at the upstream's word, or after a while without it.
 type Hold = Timeout<WaitForCancellationFutureOwned>;
@@ -173,7 +179,20 @@ impl RequestBody {
             idle: Box::pin(tokio::time::sleep(idle_max)),
             idle_max,
             held: None,
+            fault: Fault::default(),
         }))
+    }
+
+    /// Where a fault is noted; `None` where there is no body to break off.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        self.0.as_ref().map(|arriving| Arc::clone(&arriving.fault))
+    }
+
+    /// Sends the body whether or not the upstream says that it may come.
+    pub(crate) fn go_on(&mut self) {
+        if let Some(arriving) = &mut self.0 {
+            arriving.held = None;
+        }
     }
 
     pub(crate) const fn empty() -> Self {
@@ -219,7 +238,7 @@ impl Body for RequestBody {
             let deadline = Instant::now() + arriving.idle_max;
             arriving.idle.as_mut().reset(deadline);
         }
-        match Pin::new(&mut arriving.incoming).poll_frame(cx) {
+        let polled = match Pin::new(&mut arriving.incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
                 let deadline = Instant::now() + arriving.idle_max;
                 arriving.idle.as_mut().reset(deadline);
@@ -229,7 +248,12 @@ impl Body for RequestBody {
                 Poll::Ready(()) => Poll::Ready(Some(Err(ClientFault::Idle))),
                 Poll::Pending => Poll::Pending,
             },
+        };
+        if let Poll::Ready(Some(Err(fault))) = &polled {
+            // The first stays.
+            let _ = arriving.fault.set(*fault);
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

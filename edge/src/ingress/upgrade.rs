@@ -16,6 +16,7 @@ use crate::auth::Permit;
 use crate::ingress::connection::Connection;
 use crate::ingress::frames::{self, Boundary};
 use crate::ingress::streams::Stream;
+use crate::ingress::upstream::{Upstream, Writer};
 use crate::ingress::websocket::Extended;
 use crate::model::session::CutReason;
 
@@ -120,23 +121,28 @@ pub(crate) enum End {
     Cut(CutReason),
 }
 
-/// Carries bytes until one side ends or the permit is cut. The upstream half is dropped here, and so
-/// its stream reset, unless both sides ended well. Returns when no upstream byte can reach the client
-/// any more.
+/// Carries bytes until one side ends or the permit is cut. What the upstream's half was read from is
+/// dropped here, and so its stream reset, unless both sides ended well. Returns when no upstream byte can
+/// reach the client any more.
 pub(crate) async fn carry(
     protocol: Protocol,
-    client: TokioIo<Upgraded>,
-    upstream: TokioIo<Upgraded>,
+    (client, upstream_io): (TokioIo<Upgraded>, TokioIo<Upgraded>),
+    upstream: &mut Upstream,
     permit: &mut Permit,
     side: &Side,
 ) -> End {
     let (mut client_read, client_write) = tokio::io::split(client);
-    let (upstream_read, mut upstream_write) = tokio::io::split(upstream);
+    let (upstream_read, mut upstream_write) = tokio::io::split(upstream_io);
     let mut towards_client = TowardsClient::new(protocol, client_write);
     let is_our_end = AtomicBool::new(false);
     let end = {
+        let writer = upstream.writer();
+        let is_ended_here = AtomicBool::new(false);
         let down = async {
             towards_client.pump(upstream_read).await?;
+            if !is_ended_here.load(Ordering::Relaxed) && is_reset(writer.as_ref()).await {
+                return Err(End::UpstreamGone);
+            }
             is_our_end.store(true, Ordering::Relaxed);
             let ended = towards_client.to.shutdown().await;
             ended.map_err(|_| End::ClientGone)
@@ -146,20 +152,32 @@ pub(crate) async fn carry(
             if side.is_reset_by_client(&is_our_end).await {
                 return Err(End::ClientGone);
             }
+            is_ended_here.store(true, Ordering::Relaxed);
             let ended = upstream_write.shutdown().await;
             ended.map_err(|_| End::UpstreamGone)
+        };
+        let reset = upstream.reset_handle();
+        let cut = async {
+            let reason = permit.cut().await;
+            // The stream may be in one of the halves.
+            reset.set_cut();
+            reason
         };
         let both = async { tokio::try_join!(down, up) };
         tokio::select! {
             biased;
-            reason = permit.cut() => End::Cut(reason),
-            outcome = both => match outcome {
+            reason = cut => End::Cut(reason),
+            outcome = upstream.beside(both) => match outcome {
                 Ok(_) => End::Complete,
                 Err(end) => end,
             },
             () = side.connection().killed() => End::ClientGone,
         }
     };
+    drop(upstream_write);
+    if end != End::Complete {
+        upstream.give_up();
+    }
     let is_polite = match end {
         End::Complete => return end,
         End::ClientGone | End::ClientStalled | End::UpstreamGone => false,
@@ -189,6 +207,17 @@ pub(crate) async fn carry(
         }
     }
     end
+}
+
+/// Whether the end of what an upstream sent was a reset, as [`Side::is_reset_by_client`] for the other
+/// side.
+async fn is_reset(writer: Option<&Writer>) -> bool {
+    let Some(writer) = writer else {
+        return false;
+    };
+    // The connection is polled beside this: by the second look it has been.
+    tokio::task::yield_now().await;
+    writer.has_ended()
 }
 
 /// Reads and forgets until the client closes.

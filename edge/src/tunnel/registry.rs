@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::HeaderValue;
+use http::uri::Scheme;
 use papaya::HashMap;
 use proto::bind::{BindRequest, UpstreamProtocol};
 use proto::code::Code;
@@ -59,9 +60,11 @@ pub(crate) struct Binding {
 }
 
 /// How the upstream behind a binding wants to be spoken to. Cheap to clone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Serving {
     pub(crate) upstream_protocol: UpstreamProtocol,
+    /// What an HTTP/2 upstream is told: whether its agent speaks TLS to it.
+    pub(crate) scheme: Scheme,
     /// In the place of the host that the visitor named.
     pub(crate) host_header: Option<HeaderValue>,
 }
@@ -335,6 +338,11 @@ impl Serving {
     pub(crate) fn of(request: &BindRequest) -> Self {
         Self {
             upstream_protocol: request.upstream_protocol,
+            scheme: if request.upstream.starts_with("https://") {
+                Scheme::HTTPS
+            } else {
+                Scheme::HTTP
+            },
             host_header: request
                 .host_header
                 .as_deref()

@@ -19,7 +19,7 @@ struct Need {
     is_needed: bool,
 }
 
-const NEEDS: [Need; 9] = [
+const NEEDS: [Need; 10] = [
     Need {
         what: "a browser",
         programs: &["chromium", "chromium-browser", "google-chrome"],
@@ -42,6 +42,12 @@ const NEEDS: [Need; 9] = [
         what: "npm",
         programs: &["npm"],
         package: "npm",
+        is_needed: true,
+    },
+    Need {
+        what: "python",
+        programs: &["python3"],
+        package: "python3-venv",
         is_needed: true,
     },
     Need {
@@ -128,6 +134,7 @@ fn programs_for_brew(need: &Need) -> &'static str {
         "nodejs" | "npm" => "node",
         "nginx-light" => "nginx",
         "python3" => "python",
+        "python3-venv" => "python",
         other => other,
     }
 }
