@@ -4,6 +4,7 @@
 //! come and go; `speak` is how they are spoken to; `words` is what it says; `exit` is the class of an end. Moves no bytes.
 
 mod exit;
+mod silence;
 mod speak;
 mod tunnel;
 mod upstreams;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use proto::authtoken::Authtoken;
 use proto::bind::BindRequest;
+use proto::budget::Budget;
 use proto::code::Code;
 use proto::control::agent as control;
 use tokio::time::Instant;
@@ -92,6 +94,8 @@ impl Agent {
                 .ca
                 .clone()
                 .map_or(Trust::LinkCa(authtoken.link_ca_key), Trust::Roots),
+            congestion: config.tuning.congestion,
+            unread: Budget::new(config.tuning.unread_bytes, config.tuning.unread_bytes),
         };
         let instance = take_instance(config, &endpoints, &status);
         for served in &endpoints {

@@ -7,6 +7,7 @@
 mod edit;
 mod file;
 mod token;
+mod tuning;
 mod yaml;
 
 use std::fmt;
@@ -22,6 +23,7 @@ use rustls_pki_types::pem::PemObject as _;
 use zeroize::Zeroizing;
 
 pub(crate) use token::{Environment, SecretText};
+pub(crate) use tuning::{Congestion, Tuning};
 use token::{TokenSource, choose_authtoken, parse_authtoken};
 
 /// Everything that one run needs. Upstreams are still text: whoever dials reads them.
@@ -37,6 +39,7 @@ pub(crate) struct Config {
     pub(crate) folder: Option<PathBuf>,
     /// The first failure ends the agent.
     pub(crate) is_fail_fast: bool,
+    pub(crate) tuning: Tuning,
     authtoken: Option<(SecretText, TokenSource)>,
     file: Option<PathBuf>,
 }
@@ -177,6 +180,7 @@ impl Config {
                 .and_then(Path::parent)
                 .map(|folder| Path::new(".").join(folder)),
             is_fail_fast: given.is_fail_fast,
+            tuning: file.tuning,
             authtoken,
             file: path,
         })

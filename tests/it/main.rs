@@ -1,6 +1,7 @@
 //! The product's promises, each seen from outside.
 //!
 //! - `forward`: bytes go both ways as they are, with back-pressure, upgrades and errors that explain.
+//! - `links_quic`: readers that do not read harm nobody, dead links are found, addresses change unnoticed.
 //! - `restart`: names come back, sessions survive, what was revoked stays revoked.
 //! - `agent_cli`, `edge_cli`: every failure is one sentence with its next step and an exit code.
 //! - `login`: who gets in, who does not, and what the app is told.
@@ -41,6 +42,7 @@ mod faults;
 mod forward;
 mod h2spec;
 mod hostile;
+mod links_quic;
 mod links_ops;
 mod login;
 mod metrics;

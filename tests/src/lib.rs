@@ -35,6 +35,7 @@ pub mod operator;
 pub mod process;
 pub mod provider;
 pub mod random;
+pub mod relay;
 pub mod require;
 pub mod scripted;
 pub mod traffic;
