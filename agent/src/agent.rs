@@ -6,6 +6,7 @@
 
 mod better;
 mod exit;
+mod silence;
 mod speak;
 mod tunnel;
 mod upstreams;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use proto::authtoken::Authtoken;
 use proto::bind::BindRequest;
+use proto::budget::Budget;
 use proto::code::Code;
 use proto::control::agent as control;
 use tokio::time::Instant;
@@ -107,6 +109,8 @@ impl Agent {
                     .map(Memory::kept)
                     .unwrap_or_default(),
             },
+            congestion: config.tuning.congestion,
+            unread: Budget::new(config.tuning.unread_bytes, config.tuning.unread_bytes),
         };
         let instance = take_instance(config, &endpoints, &status);
         for served in &endpoints {
@@ -153,6 +157,7 @@ impl Agent {
         let mut was_online = false;
         let mut attempt = 0;
         let mut last: Option<Trouble> = None;
+        let mut sent_away: Option<Instant> = None;
         // A tunnel that is left, to a draining edge or for a better link, serves on until another one
         // stands.
         let mut replaced = CancellationToken::new();
@@ -197,6 +202,7 @@ impl Agent {
                         }
                         Left::Drained(edges) => {
                             replaced = CancellationToken::new();
+                            sent_away = Some(Instant::now());
                             let within = Some(RETIRE_WITHIN);
                             tasks.spawn(tunnel.retire(replaced.clone(), stop.clone(), within));
                             self.target.addrs = edges;
@@ -225,7 +231,14 @@ impl Agent {
             tracing::info!(code = %trouble.code, attempt, "not connected");
             self.say_offline(was_online, Some(trouble.clone()));
             last = Some(trouble);
-            let delay = backoff::delay(attempt, random());
+            // An edge that says that it stops is most likely back in a moment.
+            let is_expected = sent_away.is_some_and(|at| at.elapsed() < BACK_WITHIN);
+            let patience = if is_expected {
+                attempt.min(EXPECTED_ATTEMPT_MAX)
+            } else {
+                attempt
+            };
+            let delay = backoff::delay(patience, random());
             attempt = attempt.saturating_add(1);
             tokio::select! {
                 biased;
@@ -434,6 +447,10 @@ const STAYED_AFTER: Duration = Duration::from_mins(10);
 /// How long the streams of a draining edge may take once another tunnel serves; the edge's own deadline
 /// is shorter.
 const RETIRE_WITHIN: Duration = Duration::from_mins(10);
+/// How long an edge that stopped is looked for eagerly.
+const BACK_WITHIN: Duration = Duration::from_mins(1);
+/// That many tries wait for two seconds at most.
+const EXPECTED_ATTEMPT_MAX: u32 = 4;
 const LATENCY_EVERY: Duration = Duration::from_secs(1);
 /// Signals promise an end within two seconds.
 const GOODBYE_WITHIN: Duration = Duration::from_millis(800);

@@ -9,6 +9,7 @@ mod file;
 mod link;
 mod proxy;
 mod token;
+mod tuning;
 mod yaml;
 
 use std::fmt;
@@ -28,6 +29,7 @@ pub(crate) use link::LinkChoice;
 pub(crate) use proxy::{Proxies, Proxy};
 pub(crate) use token::{Environment, SecretText};
 use token::{TokenSource, choose_authtoken, parse_authtoken};
+pub(crate) use tuning::{Congestion, Tuning};
 
 /// Everything that one run needs. Upstreams are still text: whoever dials reads them.
 #[derive(Clone, Debug)]
@@ -48,6 +50,7 @@ pub(crate) struct Config {
     pub(crate) quic_retry: Duration,
     /// The first failure ends the agent.
     pub(crate) is_fail_fast: bool,
+    pub(crate) tuning: Tuning,
     authtoken: Option<(SecretText, TokenSource)>,
     file: Option<PathBuf>,
 }
@@ -194,6 +197,7 @@ impl Config {
                 .and_then(Path::parent)
                 .map(|folder| Path::new(".").join(folder)),
             is_fail_fast: given.is_fail_fast,
+            tuning: file.tuning,
             authtoken,
             file: path,
         })

@@ -73,7 +73,7 @@ impl Routes {
 }
 
 /// Serves one stream to its end. Dropping the future resets the stream and the upstream's connection.
-/// `count` is asked for a token to hold as long as a stream for the upstream is open.
+/// `admit` gives a token to hold as long as a stream for the upstream is open, or turns it away.
 ///
 /// # Errors
 /// [`Broken`] when it was refused or did not end well on both sides.
@@ -81,7 +81,7 @@ pub(crate) async fn forward<T>(
     mut receive: impl FromEdge,
     mut send: impl ToEdge,
     routes: &Routes,
-    count: impl FnOnce() -> T,
+    admit: impl FnOnce() -> Option<T>,
 ) -> Result<(), Broken> {
     let mut early = BytesMut::with_capacity(HEAD_BYTES_MAX);
     let head = read_head(&mut receive, &mut early).await?;
@@ -94,7 +94,11 @@ pub(crate) async fn forward<T>(
             Err(Broken::Refused(Code::StreamRefused))
         }
         StreamKind::Http => {
-            let _counted = count();
+            let Some(_admitted) = admit() else {
+                let code = Code::UploadsStalled;
+                refuse(send, code, code.meaning()).await?;
+                return Err(Broken::Refused(code));
+            };
             let Some(watched) = routes.find(head.endpoint).await else {
                 let message = "this agent does not serve the endpoint";
                 refuse(send, Code::StreamRefused, message).await?;

@@ -17,12 +17,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::Either;
+use proto::budget::Budget;
 use proto::code::Code;
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::config::{LinkChoice, Proxies};
+use crate::config::{Congestion, LinkChoice, Proxies};
 
 pub(crate) use memory::Memory;
 
@@ -35,6 +36,9 @@ pub(crate) struct Target {
     pub(crate) server_name: String,
     pub(crate) trust: Trust,
     pub(crate) route: Route,
+    pub(crate) congestion: Congestion,
+    /// Memory for what local apps leave unread, of all links together.
+    pub(crate) unread: Budget,
 }
 
 /// Which way to an edge.
@@ -211,6 +215,22 @@ impl Link {
         match &self.transport {
             Transport::Quic(link) => link.close().await,
             Transport::Tls(link) => link.close().await,
+        }
+    }
+
+    /// A number that changes with everything that comes, acknowledgements included.
+    pub(crate) fn received(&self) -> u64 {
+        match &self.transport {
+            Transport::Quic(link) => link.received(),
+            Transport::Tls(link) => link.received(),
+        }
+    }
+
+    /// Whether local apps that do not read hold so much of this link that it takes no more streams.
+    pub(crate) fn is_over(&self) -> bool {
+        match &self.transport {
+            Transport::Quic(link) => link.is_over(),
+            Transport::Tls(link) => link.is_over(),
         }
     }
 

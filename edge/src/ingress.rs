@@ -26,6 +26,7 @@ pub(crate) mod websocket;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -65,6 +66,10 @@ pub(crate) struct Worker {
     pub(crate) ingress: Arc<Ingress>,
     /// Upstream connections live on the worker that made them.
     pub(crate) pool: Arc<pool::Pool>,
+    /// Exchanges that are open here.
+    pub(crate) exchanges: Arc<AtomicUsize>,
+    /// This worker's share of what the edge may have open.
+    pub(crate) exchanges_max: usize,
 }
 
 /// Bounds on what a client may hold.
@@ -79,6 +84,8 @@ pub(crate) struct Limits {
     /// A request body that sends nothing.
     pub(crate) body_idle: Duration,
     pub(crate) head_bytes_max: usize,
+    /// Exchanges open on the whole edge, each with its buffers.
+    pub(crate) exchanges_max: usize,
 }
 
 impl fmt::Debug for Ingress {

@@ -36,6 +36,7 @@ pub mod operator;
 pub mod process;
 pub mod provider;
 pub mod random;
+pub mod relay;
 pub mod require;
 pub mod scripted;
 pub mod traffic;

@@ -12,7 +12,9 @@ use proto::bind::{LoginOptions, UpstreamProtocol};
 use super::yaml::{
     self, Entries, Node, Placed, Wrong, boolean, is_scalar, list, map, optional, scalar, texts,
 };
-use super::{EndpointConfig, HostHeader, LinkChoice, Place, SecretText, SpeakConfig};
+use super::{
+    EndpointConfig, HostHeader, LinkChoice, Place, SecretText, SpeakConfig, Tuning, tuning,
+};
 
 /// What a file says.
 #[derive(Debug, Default, Eq, PartialEq)]
@@ -22,6 +24,7 @@ pub(super) struct FileConfig {
     pub(super) ca: Option<(String, Place)>,
     pub(super) link: Option<LinkChoice>,
     pub(super) proxy_url: Option<Placed<SecretText>>,
+    pub(super) tuning: Tuning,
     pub(super) endpoints: Vec<EndpointConfig>,
     /// Where an authtoken is, or would be.
     pub(super) layout: Layout,
@@ -168,6 +171,12 @@ fn agent_key(
                 value: SecretText::new(url),
                 place,
             });
+        }
+        "congestion" => {
+            config.tuning.congestion = tuning::congestion(&scalar(value, "congestion")?)?;
+        }
+        "unread_mib" => {
+            config.tuning.unread_bytes = tuning::unread_bytes(&scalar(value, "unread_mib")?)?;
         }
         other if AGENT_IGNORED.contains(&other) => {}
         other if AGENT_NOT_YET.contains(&other) => {
@@ -382,6 +391,8 @@ const AGENT_KEYS: &[&str] = &[
     "root_cas",
     "link",
     "proxy_url",
+    "congestion",
+    "unread_mib",
 ];
 /// They concern the screen, the log, updates or ngrok's service, and change nothing that is served.
 const AGENT_IGNORED: &[&str] = &[

@@ -76,6 +76,8 @@ pub(crate) fn target(edge: &quinn::Endpoint, trust: Trust) -> Target {
         server_name: NAME.to_owned(),
         trust,
         route: Route::default(),
+        congestion: Congestion::default(),
+        unread: Budget::new(1 << 30, 1 << 30),
     }
 }
 

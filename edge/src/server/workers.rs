@@ -35,6 +35,10 @@ impl Workers {
     ) -> io::Result<Self> {
         let halt = CancellationToken::new();
         let mut threads = Vec::with_capacity(listeners.len());
+        let share = ingress
+            .limits
+            .exchanges_max
+            .div_ceil(listeners.len().max(1));
         let idle_max = IDLE_UPSTREAMS_MAX.div_ceil(listeners.len().max(1));
         let mut seats = seats.into_iter();
         for (number, listener) in listeners.into_iter().enumerate() {
@@ -49,6 +53,8 @@ impl Workers {
             let worker = Arc::new(Worker {
                 ingress: Arc::clone(ingress),
                 pool: Arc::new(Pool::new(idle_max)),
+                exchanges: Arc::default(),
+                exchanges_max: share,
             });
             let (tls, admission, halt) = (tls.clone(), Arc::clone(admission), halt.clone());
             let work = move || {

@@ -38,6 +38,8 @@ impl Port {
                 link,
                 ..Route::default()
             },
+            congestion: Congestion::default(),
+            unread: Budget::new(1 << 30, 1 << 30),
         }
     }
 
