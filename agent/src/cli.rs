@@ -8,7 +8,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use proto::bind::{LoginOptions, UpstreamProtocol};
 
-use crate::config::{EndpointConfig, Given, HostHeader, SpeakConfig, Wanted};
+use crate::config::{EndpointConfig, Given, HostHeader, LinkChoice, SpeakConfig, Wanted};
 
 pub use commands::main;
 
@@ -139,6 +139,9 @@ struct RunArgs {
     /// the authtoken's pin
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// How to reach the edge [default: auto; env: SALLYPORT_LINK]
+    #[arg(long, value_name = "LINK")]
+    link: Option<LinkChoice>,
     /// End at the first failure instead of trying again
     #[arg(long)]
     fail_fast: bool,
@@ -228,6 +231,7 @@ impl RunArgs {
             wanted,
             connect_urls: listed(&self.connect_url),
             ca: self.ca.clone(),
+            link: self.link,
             is_fail_fast: self.fail_fast,
         }
     }
@@ -265,6 +269,8 @@ Examples:
 Environment:
   SALLYPORT_AUTHTOKEN (else NGROK_AUTHTOKEN)          instead of the file's authtoken
   SALLYPORT_CONFIG                                    the configuration file
+  HTTPS_PROXY, NO_PROXY                               a proxy for the link over TLS
+  SALLYPORT_QUIC_RETRY_MS                             when QUIC is tried again where TLS had to do
 
 Exit codes:
   0 ended by a signal after serving    5 endpoint refused (name, provider, rule)

@@ -6,6 +6,8 @@
 
 mod edit;
 mod file;
+mod link;
+mod proxy;
 mod token;
 mod tuning;
 mod yaml;
@@ -14,6 +16,7 @@ use std::fmt;
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use proto::authtoken::Authtoken;
 use proto::bind::{LoginOptions, UpstreamProtocol};
@@ -22,6 +25,8 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use zeroize::Zeroizing;
 
+pub(crate) use link::LinkChoice;
+pub(crate) use proxy::{Proxies, Proxy};
 pub(crate) use token::{Environment, SecretText};
 pub(crate) use tuning::{Congestion, Tuning};
 use token::{TokenSource, choose_authtoken, parse_authtoken};
@@ -37,6 +42,12 @@ pub(crate) struct Config {
     pub(crate) ca: Option<Vec<CertificateDer<'static>>>,
     /// Where the instance id is kept; none when there is no home folder.
     pub(crate) folder: Option<PathBuf>,
+    /// Which link to take.
+    pub(crate) link: LinkChoice,
+    /// Which HTTP proxy may stand between.
+    pub(crate) proxies: Proxies,
+    /// The first pause before QUIC is tried again where TLS had to do.
+    pub(crate) quic_retry: Duration,
     /// The first failure ends the agent.
     pub(crate) is_fail_fast: bool,
     pub(crate) tuning: Tuning,
@@ -100,6 +111,7 @@ pub(crate) struct Given {
     pub(crate) wanted: Wanted,
     pub(crate) connect_urls: Vec<String>,
     pub(crate) ca: Option<PathBuf>,
+    pub(crate) link: Option<LinkChoice>,
     pub(crate) is_fail_fast: bool,
 }
 
@@ -170,10 +182,15 @@ impl Config {
             (None, None) => None,
         };
         let authtoken = choose_authtoken(environment, file.authtoken);
+        let link = link::choose(given.link, environment, file.link)?;
+        let proxies = link::proxies(link, environment, file.proxy_url, read_from)?;
         Ok(Self {
             endpoints,
             connect_urls,
             ca,
+            link,
+            proxies,
+            quic_retry: link::quic_retry(environment)?,
             // The parent of `agent.yml` is the empty path, which names no folder.
             folder: path
                 .as_deref()

@@ -21,6 +21,7 @@ use crate::model::site::ReservedHost;
 use crate::secret::{ClusterKey, Secret};
 use crate::tunnel::link::Congestion;
 
+pub(crate) use duration::parse as parse_duration;
 pub(crate) use folder::{data_dir_flag, default_data_dir};
 pub(crate) use reference::reference;
 
@@ -40,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) idle_timeout: Duration,
     pub(crate) body_timeout: Duration,
     pub(crate) connections_per_address: u32,
+    /// Requests, downloads, WebSockets that are open at a time.
+    pub(crate) exchanges_max: u32,
     pub(crate) links: Links,
     /// `None`: the development CA of the data folder, on loopback only.
     pub(crate) certificate: Option<CertificateFiles>,

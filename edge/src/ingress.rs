@@ -23,8 +23,14 @@ pub(crate) mod upgrade;
 pub(crate) mod upstream;
 pub(crate) mod websocket;
 
+use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use crate::auth::Auth;
 use crate::clock::Clock;
@@ -34,8 +40,10 @@ use crate::route::table::Table;
 use crate::shutdown::Shutdown;
 use crate::tunnel::registry::Registry;
 
+/// Wired by the server: ingress does not know what becomes of a link.
+pub(crate) type TakesLinks = Box<dyn Fn(TlsStream<TcpStream>, SocketAddr) + Send + Sync>;
+
 /// What serving public requests needs. Shared by all workers.
-#[derive(Debug)]
 pub(crate) struct Ingress {
     pub(crate) site: Site,
     pub(crate) clock: Clock,
@@ -46,6 +54,8 @@ pub(crate) struct Ingress {
     /// The doors behind `api.` and `dashboard.`, wired by the server.
     pub(crate) api: axum::Router,
     pub(crate) dashboard: axum::Router,
+    /// Takes agents that came by TCP.
+    pub(crate) links: TakesLinks,
     pub(crate) limits: Limits,
     pub(crate) shutdown: Shutdown,
 }
@@ -56,6 +66,10 @@ pub(crate) struct Worker {
     pub(crate) ingress: Arc<Ingress>,
     /// Upstream connections live on the worker that made them.
     pub(crate) pool: Arc<pool::Pool>,
+    /// Exchanges that are open here.
+    pub(crate) exchanges: Arc<AtomicUsize>,
+    /// This worker's share of what the edge may have open.
+    pub(crate) exchanges_max: usize,
 }
 
 /// Bounds on what a client may hold.
@@ -70,4 +84,14 @@ pub(crate) struct Limits {
     /// A request body that sends nothing.
     pub(crate) body_idle: Duration,
     pub(crate) head_bytes_max: usize,
+    /// Exchanges open on the whole edge, each with its buffers.
+    pub(crate) exchanges_max: usize,
+}
+
+impl fmt::Debug for Ingress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ingress")
+            .field("site", &self.site)
+            .finish_non_exhaustive()
+    }
 }

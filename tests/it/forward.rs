@@ -477,6 +477,7 @@ async fn an_app_cannot_speak_for_the_edge() {
             ["app=1; Path=/"],
             "{version:?}"
         );
+        assert_eq!(reply.code(), "", "{version:?}");
     }
 }
 

@@ -4,9 +4,11 @@
 //! - `links_quic`: readers that do not read harm nobody, dead links are found, addresses change unnoticed.
 //! - `restart`: names come back, sessions survive, what was revoked stays revoked.
 //! - `agent_cli`, `edge_cli`: every failure is one sentence with its next step and an exit code.
+//! - `links`: both links keep the same promises; which one is taken, remembered and left; proxies.
 //! - `login`: who gets in, who does not, and what the app is told.
 //! - `providers`: the same login at providers that nobody here wrote.
 //! - `browser`: two real browsers, from signing in to being thrown out.
+//! - `links_ops`: agents that share a name, come and go; an edge that ends politely, under load.
 //! - `metrics`: what whatever watches the edge is told.
 //! - `places`: browser, system, device and place of a session.
 //! - `revoke`: what a revocation cuts, by scope and by protocol, and its receipt.
@@ -35,6 +37,7 @@
 mod agent_cli;
 mod api;
 mod browser;
+mod curl;
 mod dashboard;
 mod edge_cli;
 mod faults;
@@ -42,6 +45,8 @@ mod forward;
 mod h2spec;
 mod hostile;
 mod links_quic;
+mod links_ops;
+mod links;
 mod login;
 mod metrics;
 mod places;

@@ -1,5 +1,5 @@
 //! Transparency: a message through the tunnel and directly is the same message, but for a short written
-//! list. The list is `docs/http.md`; here it is [`through`] and [`back`], and nothing else is forgiven.
+//! list. The list is `docs/guide/http.md`; here it is [`through`] and [`back`], and nothing else is forgiven.
 
 mod requests;
 mod responses;
@@ -261,13 +261,14 @@ impl Asked {
         match &self.body {
             Payload::None => text.push_str("\r\n"),
             Payload::Length(body) => {
-                text.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
+                text.extend(["Content-Length: ", &body.len().to_string(), "\r\n\r\n"]);
                 text.push_str(&exact::latin1(body));
             }
             Payload::Chunked { pieces, trailers } => {
                 text.push_str("Transfer-Encoding: chunked\r\n\r\n");
                 for (piece, extension) in pieces {
-                    text.push_str(&format!("{:x}{extension}\r\n", piece.len()));
+                    let size = format!("{:x}", piece.len());
+                    text.extend([size.as_str(), *extension, "\r\n"]);
                     text.push_str(&exact::latin1(piece));
                     text.push_str("\r\n");
                 }
@@ -283,7 +284,7 @@ impl Asked {
 }
 
 /// What a request that went directly must look like after the tunnel: the written list, applied.
-fn through(direct: &Message, authority: &str, version: Version) -> Message {
+fn through(direct: &Message, authority: &str) -> Message {
     let mut wanted = direct.clone();
     let mut target = direct.target().to_owned();
     // Absolute form is for proxies: behind the edge it is a path.
@@ -321,8 +322,6 @@ fn through(direct: &Message, authority: &str, version: Version) -> Message {
             .headers
             .push(("transfer-encoding".into(), "chunked".into()));
     }
-    // Over HTTP/2 a body's length may be left out.
-    let _ = version;
     normal(&mut wanted);
     wanted
 }
@@ -392,6 +391,7 @@ fn h2_client() -> h2::client::Builder {
     builder
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as map_err gives it")]
 fn h2_fault(error: h2::Error) -> Fault {
     tests::http2::fault(&error)
 }

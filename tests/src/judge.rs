@@ -123,7 +123,7 @@ async fn free_port() -> u16 {
 }
 
 /// `proxy_pass` to itself makes it read bodies: what it read is what the inner server notes.
-const NGINX: &str = r#"
+const NGINX: &str = r"
 daemon off;
 user root;
 worker_processes 1;
@@ -150,7 +150,7 @@ http {
     location / { return 200 $request_uri; }
   }
 }
-"#;
+";
 
 const NODE: &str = r"
 const [port, notes] = process.argv.slice(1);

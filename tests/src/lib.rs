@@ -20,6 +20,7 @@
 pub mod api;
 pub mod chrome;
 pub mod clock;
+pub mod detour;
 pub mod exact;
 pub mod fault;
 pub mod form;

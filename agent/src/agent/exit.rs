@@ -48,6 +48,10 @@ impl From<Code> for Exit {
             | Code::TooManyEndpoints
             | Code::GenerationSuperseded => Self::Endpoint,
             Code::EdgeUnreachable
+            | Code::ProxyUnreachable
+            | Code::ProxyLoginRequired
+            | Code::ProxyRefused
+            | Code::UdpBlocked
             | Code::EdgeDraining
             | Code::AgentGone
             | Code::ControlTimeout

@@ -45,6 +45,7 @@ impl Running {
             wanted: Wanted::This(Box::new(endpoint)),
             connect_urls: Vec::new(),
             ca: None,
+            link: None,
             is_fail_fast,
         };
         let environment = Environment {
@@ -390,6 +391,7 @@ async fn what_is_wrong_with_the_endpoint_is_told_before_the_authtoken() {
         wanted: Wanted::This(Box::new(endpoint)),
         connect_urls: Vec::new(),
         ca: None,
+        link: None,
         is_fail_fast: false,
     };
     let config = Config::load(given, &Environment::default()).unwrap();

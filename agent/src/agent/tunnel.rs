@@ -2,7 +2,6 @@
 //! edge opens. Dropped, it resets everything at once.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::{Failure, silence};
 use crate::control::{self, Command};
 use crate::forward::{self, FromEdge, Routes, ToEdge};
-use crate::link::{DialError, Link, LinkEnded, LinkReceive, LinkSend, LinkStream, Target};
+use crate::link::{DialError, Kind, Link, LinkEnded, LinkReceive, LinkSend, LinkStream, Target};
 use crate::status::{Status, Trouble};
 use crate::upstream::Watched;
 
@@ -61,13 +60,12 @@ pub(super) enum Change {
 }
 
 impl Tunnel {
-    /// Dials and authenticates.
+    /// Authenticates on a link.
     pub(super) async fn open(
-        target: &Target,
+        link: Link,
         identity: Config,
         status: &Status,
     ) -> Result<Self, Failure> {
-        let link = Link::dial(target).await.map_err(Failure::from)?;
         let lost = |ended: LinkEnded| Failure::of(Trouble::new(Code::EdgeUnreachable, ended.why));
         let LinkStream { receive, send } = link.open().await.map_err(lost)?;
         let (commands, command_receiver) = mpsc::channel(QUEUE_MAX);
@@ -197,14 +195,24 @@ impl Tunnel {
         self.goodbye().await;
     }
 
-    /// Goes on serving until another tunnel has taken over and what is open here has ended, or the
-    /// edge ends it, or the agent stops.
-    pub(super) async fn retire(mut self, replaced: CancellationToken, stop: CancellationToken) {
+    /// Goes on serving until another tunnel has taken over and what is open here has ended, for which
+    /// it has so long, or the edge ends it, or the agent stops.
+    pub(super) async fn retire(
+        mut self,
+        replaced: CancellationToken,
+        stop: CancellationToken,
+        within: Option<Duration>,
+    ) {
         let streams = self.streams.clone();
         let finished = async {
             replaced.cancelled().await;
             streams.close();
-            let _ = tokio::time::timeout(RETIRE_WITHIN, streams.wait()).await;
+            match within {
+                Some(within) => {
+                    let _ = tokio::time::timeout(within, streams.wait()).await;
+                }
+                None => streams.wait().await,
+            }
         };
         let ended = async {
             // Taken over by the next tunnel of this very agent: its endpoints go, its streams stay.
@@ -227,8 +235,17 @@ impl Tunnel {
         &self.other_edges
     }
 
-    pub(super) fn edge(&self) -> SocketAddr {
+    pub(super) fn edge(&self) -> String {
         self.link.peer()
+    }
+
+    pub(super) const fn kind(&self) -> Kind {
+        self.link.kind()
+    }
+
+    /// See [`Link::is_second_best`].
+    pub(super) fn is_second_best(&self, target: &Target) -> bool {
+        self.link.is_second_best(target)
     }
 
     pub(super) fn round_trip(&self) -> Duration {
@@ -348,6 +365,8 @@ impl From<DialError> for Failure {
         let code = match &error {
             DialError::Unreachable { .. } => Code::EdgeUnreachable,
             DialError::Untrusted { .. } => Code::EdgeUntrusted,
+            DialError::UdpBlocked { .. } => Code::UdpBlocked,
+            DialError::Proxy { code, .. } => *code,
             DialError::Unusable(_) => Code::ConfigInvalid,
         };
         Self::of(Trouble::new(code, error.to_string()))
@@ -409,5 +428,3 @@ fn told(code: Code, message: String, next_step: String) -> Trouble {
 /// the other.
 const QUEUE_MAX: usize = 1024;
 const CLOSED_WITHIN: Duration = Duration::from_millis(500);
-/// How long old streams may take once another tunnel serves; the edge's own deadline is shorter.
-const RETIRE_WITHIN: Duration = Duration::from_mins(10);

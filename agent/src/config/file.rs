@@ -12,7 +12,9 @@ use proto::bind::{LoginOptions, UpstreamProtocol};
 use super::yaml::{
     self, Entries, Node, Placed, Wrong, boolean, is_scalar, list, map, optional, scalar, texts,
 };
-use super::{EndpointConfig, HostHeader, Place, SecretText, SpeakConfig, Tuning, tuning};
+use super::{
+    EndpointConfig, HostHeader, LinkChoice, Place, SecretText, SpeakConfig, Tuning, tuning,
+};
 
 /// What a file says.
 #[derive(Debug, Default, Eq, PartialEq)]
@@ -21,6 +23,8 @@ pub(super) struct FileConfig {
     pub(super) connect_urls: Vec<(String, Place)>,
     pub(super) ca: Option<(String, Place)>,
     pub(super) tuning: Tuning,
+    pub(super) link: Option<LinkChoice>,
+    pub(super) proxy_url: Option<Placed<SecretText>>,
     pub(super) endpoints: Vec<EndpointConfig>,
     /// Where an authtoken is, or would be.
     pub(super) layout: Layout,
@@ -158,6 +162,21 @@ fn agent_key(
         }
         "unread_mib" => {
             config.tuning.unread_bytes = tuning::unread_bytes(&scalar(value, "unread_mib")?)?;
+        }
+        "link" => {
+            let link = scalar(value, "link")?;
+            let choice = LinkChoice::parse(&link.value).ok_or_else(|| {
+                let why = format!("link cannot be {:?}; it is auto, quic or tls", link.value);
+                Wrong::at(link.place, why)
+            })?;
+            config.link = Some(choice);
+        }
+        "proxy_url" | "http_proxy" => {
+            let place = value.place;
+            config.proxy_url = optional(value, &key.value)?.map(|url| Placed {
+                value: SecretText::new(url),
+                place,
+            });
         }
         other if AGENT_IGNORED.contains(&other) => {}
         other if AGENT_NOT_YET.contains(&other) => {
@@ -372,6 +391,8 @@ const AGENT_KEYS: &[&str] = &[
     "root_cas",
     "congestion",
     "unread_mib",
+    "link",
+    "proxy_url",
 ];
 /// They concern the screen, the log, updates or ngrok's service, and change nothing that is served.
 const AGENT_IGNORED: &[&str] = &[
@@ -397,13 +418,7 @@ const AGENT_IGNORED: &[&str] = &[
     "web_addr",
     "web_allow_hosts",
 ];
-const AGENT_NOT_YET: &[&str] = &[
-    "connect_interface",
-    "dns_resolver_ips",
-    "http_proxy",
-    "proxy_url",
-    "socks5_proxy",
-];
+const AGENT_NOT_YET: &[&str] = &["connect_interface", "dns_resolver_ips", "socks5_proxy"];
 const ENDPOINT_KEYS: &[&str] = &[
     "name",
     "url",

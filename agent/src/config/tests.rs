@@ -28,6 +28,7 @@ fn given(wanted: Wanted) -> Given {
         wanted,
         connect_urls: Vec::new(),
         ca: None,
+        link: None,
         is_fail_fast: false,
     }
 }
@@ -179,7 +180,12 @@ fn what_is_wrong_is_refused_with_its_line() {
         ),
         ("agent: x\n", 1, "mapping"),
         ("agent:\n  authtoken: [a]\n", 2, "single value"),
-        ("agent:\n  proxy_url: http://p\n", 2, "does not work yet"),
+        (
+            "agent:\n  socks5_proxy: socks5://p\n",
+            2,
+            "does not work yet",
+        ),
+        ("agent:\n  link: udp\n", 2, "auto, quic or tls"),
         ("agent:\n  connect_cas: host\n", 2, "pin"),
         (
             "version: 2\nagent:\n  authtoken: x\n",
@@ -492,4 +498,66 @@ fn endpoints_are_started_by_name() {
     );
     let error = load(Wanted::Named(vec!["c".to_owned()])).unwrap_err();
     assert_eq!(error.next_step, "choose one of these: a, b");
+}
+
+/// Flag, environment, file; a proxy that is named rules QUIC out; nothing of its URL is shown.
+#[test]
+fn links_and_proxies_are_chosen() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("agent.yml");
+    let load = |text: &str, flag: Option<LinkChoice>, environment: Environment| {
+        fs::write(&path, format!("version: 3\nagent:\n{text}")).unwrap();
+        let given = Given {
+            file: Some(path.clone()),
+            link: flag,
+            ..given(Wanted::This(Box::new(endpoint("8080"))))
+        };
+        Config::load(given, &environment)
+    };
+    let variable = |link: &str| Environment {
+        link: Some(link.to_owned()),
+        ..Environment::default()
+    };
+    let none = Environment::default;
+    let link = |text: &str, flag, environment| load(text, flag, environment).unwrap().link;
+    assert_eq!(link("  log: false\n", None, none()), LinkChoice::Auto);
+    assert_eq!(link("  link: tls\n", None, none()), LinkChoice::Tls);
+    assert_eq!(
+        link("  link: tls\n", None, variable("quic")),
+        LinkChoice::Quic
+    );
+    let flag = Some(LinkChoice::Auto);
+    assert_eq!(
+        link("  link: tls\n", flag, variable("quic")),
+        LinkChoice::Auto
+    );
+    assert_eq!(
+        load("  link: tls\n", None, variable("udp"))
+            .unwrap_err()
+            .code,
+        Code::ConfigInvalid
+    );
+
+    let proxy = "  proxy_url: http://ada:s3cret@proxy.test:3128\n";
+    let config = load(proxy, None, none()).unwrap();
+    assert!(config.proxies.is_explicit());
+    assert!(!format!("{config:?}").contains("s3cret"));
+    for (text, flag, environment) in [
+        (proxy, Some(LinkChoice::Quic), none()),
+        ("  proxy_url: https://ada:s3cret@proxy.test\n", None, none()),
+        ("  http_proxy: ada:s3cret@:1\n", None, none()),
+        (
+            "  log: false\n",
+            None,
+            Environment {
+                https_proxy: Some(SecretText::new("socks5://ada:s3cret@p".to_owned())),
+                ..none()
+            },
+        ),
+    ] {
+        let error = load(text, flag, environment).unwrap_err();
+        assert_eq!(error.code, Code::ConfigInvalid);
+        let shown = format!("{error:?}");
+        assert!(!shown.contains("s3cret"), "{shown}");
+    }
 }

@@ -25,7 +25,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::task::AbortHandle;
 
-use super::{DialError, LinkEnded, Target, verify};
+use super::{AttemptError, DialError, LinkEnded, Target, verify};
 use crate::addrs;
 use crate::config::Congestion;
 use backlog::{Backlog, Inlet};
@@ -36,13 +36,6 @@ pub(super) struct Dialler {
     config: ClientConfig,
     server_name: String,
     unread: Budget,
-}
-
-/// Why one address gave no link.
-#[derive(Debug)]
-pub(super) enum AttemptError {
-    Untrusted { addr: SocketAddr, reason: String },
-    Failed(String),
 }
 
 /// A QUIC connection and the socket it lives on.
@@ -101,7 +94,10 @@ impl Dialler {
                 .connect_with(self.config.clone(), addr, &self.server_name)
                 .map_err(|error: ConnectError| failed(&error))?;
             connecting.await.map_err(|error| match untrusted(&error) {
-                Some(reason) => AttemptError::Untrusted { addr, reason },
+                Some(reason) => AttemptError::Untrusted {
+                    addr: addr.to_string(),
+                    reason,
+                },
                 None => AttemptError::Failed(format!("{addr}: {error}")),
             })
         };
@@ -188,8 +184,8 @@ impl QuicLink {
         self.connection.rtt()
     }
 
-    pub(super) fn peer(&self) -> SocketAddr {
-        self.connection.remote_address()
+    pub(super) fn peer(&self) -> String {
+        self.connection.remote_address().to_string()
     }
 }
 

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::checks::{
-    BODY_TIMEOUT, CONNECTIONS_PER_ADDRESS, HEADER_TIMEOUT, IDLE_TIMEOUT, LISTEN, SESSION_IDLE,
-    SESSION_LIFE,
+    BODY_TIMEOUT, CONNECTIONS_PER_ADDRESS, EXCHANGES_MAX, HEADER_TIMEOUT, IDLE_TIMEOUT, LISTEN,
+    SESSION_IDLE, SESSION_LIFE,
 };
 use super::duration;
 use super::links::UNREAD_MIB_PER_AGENT;
@@ -148,6 +148,12 @@ fn entries() -> Vec<Entry> {
             &code(&CONNECTIONS_PER_ADDRESS.to_string()),
             "Connections that one address may hold at a time.",
             "An office behind one address fits; one machine cannot take them all.",
+        ),
+        entry(
+            "exchanges_max",
+            &code(&EXCHANGES_MAX.to_string()),
+            "Requests, downloads and WebSockets that may be open at a time, shared evenly by the workers.",
+            "Beyond it a request is answered with 503 (`SP_5010`) before any of its body is read, so that memory is bounded. Each takes tens of kilobytes while bytes move.",
         ),
         entry(
             "congestion",

@@ -2,13 +2,14 @@
 //! begun. Forwarding takes the permit by value: code that forwards without authorising does not compile.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version as HttpVersion, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
 use hyper::upgrade::OnUpgrade;
 use proto::code::Code;
 use proto::head::{StreamHead, StreamKind};
@@ -72,7 +73,7 @@ impl Reuse {
 /// next one is asked.
 ///
 /// # Errors
-/// `endpoint_offline` when no tunnel is left; the code that says who failed; or why the permit ended.
+/// `edge_busy` when too much is open, `endpoint_offline` when no tunnel is left; the code that says who failed; or why the permit ended.
 pub(crate) async fn open(
     permit: &mut Permit,
     worker: &Worker,
@@ -81,16 +82,27 @@ pub(crate) async fn open(
 ) -> Result<Opened, Code> {
     let registry = &worker.ingress.registry;
     let endpoint = permit.endpoint().id;
+    if worker.exchanges.load(Ordering::Relaxed) >= worker.exchanges_max {
+        return Err(Code::EdgeBusy);
+    }
     let mut tried = Vec::new();
     let mut failed = Code::EndpointOffline;
-    while let Some(binding) = registry.pick(endpoint, &tried) {
+    let mut picked = registry.pick(endpoint, &tried);
+    if picked.is_none() {
+        tokio::select! {
+            biased;
+            reason = permit.cut() => return Err(code_of(reason)),
+            () = registry.returned(endpoint) => picked = registry.pick(endpoint, &tried),
+        }
+    }
+    while let Some(binding) = picked {
         let tunnel = &binding.tunnel;
         let key = Key {
             endpoint,
             tunnel: tunnel.id,
             generation: binding.generation,
         };
-        let load = Load::on(&binding);
+        let load = Load::on(&binding, worker);
         if let Reuse::IdleFor(age_max) = reuse
             && let Some(upstream) = idle(worker, connection, &key, age_max).await
         {
@@ -120,6 +132,7 @@ pub(crate) async fn open(
                     failed = refused.code;
                 }
                 tried.push(tunnel.id);
+                picked = registry.pick(endpoint, &tried);
             }
         }
     }
@@ -260,13 +273,20 @@ fn response_of(answer: Answer) -> Response<ResponseBody> {
         mut headers,
         body,
     } = answer;
+    // A status without a standard phrase would be given one by hyper.
+    let unknown = || {
+        status
+            .canonical_reason()
+            .is_none()
+            .then(|| ReasonPhrase::from_static(b""))
+    };
     let switching = (status == StatusCode::SWITCHING_PROTOCOLS).then(|| upgrade_headers(&headers));
     headers::clean_response(&mut headers);
     headers.extend(switching.unwrap_or_default());
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
-    if let Some(reason) = reason {
+    if let Some(reason) = reason.or_else(unknown) {
         response.extensions_mut().insert(reason);
     }
     response
@@ -340,20 +360,28 @@ const fn code_of(reason: CutReason) -> Code {
     }
 }
 
-/// Counts an exchange on its tunnel until dropped.
+/// Counts an exchange on its tunnel and on its worker until dropped.
 #[derive(Debug)]
-pub(crate) struct Load(Arc<Tunnel>);
+pub(crate) struct Load {
+    tunnel: Arc<Tunnel>,
+    on_worker: Arc<AtomicUsize>,
+}
 
 impl Load {
-    fn on(binding: &Binding) -> Self {
+    fn on(binding: &Binding, worker: &Worker) -> Self {
         binding.tunnel.open_streams.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(&binding.tunnel))
+        worker.exchanges.fetch_add(1, Ordering::Relaxed);
+        Self {
+            tunnel: Arc::clone(&binding.tunnel),
+            on_worker: Arc::clone(&worker.exchanges),
+        }
     }
 }
 
 impl Drop for Load {
     fn drop(&mut self) {
-        self.0.open_streams.fetch_sub(1, Ordering::Relaxed);
+        self.tunnel.open_streams.fetch_sub(1, Ordering::Relaxed);
+        self.on_worker.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -61,9 +61,13 @@ pub(crate) fn add_forwarding(
     }
 }
 
-/// Makes an upstream's headers ready for the client: hop-by-hop ones out, and no cookie of our name.
+/// Makes an upstream's headers ready for the client: hop-by-hop ones out, and nothing that only the edge
+/// says, such as a cookie of our name.
 pub(crate) fn clean_response(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
+    for name in SAID_BY_THE_EDGE {
+        headers.remove(*name);
+    }
     if headers
         .get_all(header::SET_COOKIE)
         .iter()
@@ -199,6 +203,7 @@ const OUR_NAMES: &[&str] = &[
 ];
 /// What tells one message from the next: spelled with `_` it is no such header to us, and one to some.
 const FRAMING: &[&str] = &["content-length", "transfer-encoding"];
+const SAID_BY_THE_EDGE: &[&str] = &["sallyport-error", "sallyport-request-id"];
 const OUR_COOKIES: &[u8] = b"__host-sallyport";
 
 #[cfg(test)]

@@ -1,19 +1,22 @@
-//! Serves one public connection: TLS, then HTTP/1.1 or HTTP/2 as ALPN chose, raced against the
-//! connection's kill switch, its idle time-out and the edge's drain.
+//! Serves one public connection: TLS, then as ALPN chose: an agent's link goes to the tunnels; HTTP/1.1
+//! or HTTP/2 is raced against the connection's kill switch, its idle time-out and the edge's drain.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use proto::version::ALPN_AGENT;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 
+use crate::cert::Public;
 use crate::ingress::body::ResponseBody;
 use crate::ingress::connection::{self, Connection, PublicIo, Version};
 use crate::ingress::handle;
@@ -25,20 +28,25 @@ use crate::ingress::{Ingress, Worker};
 /// Serves a connection to its end. Spawned by the worker that accepted it.
 pub(crate) async fn serve(
     worker: Arc<Worker>,
-    acceptor: TlsAcceptor,
+    tls: Public,
     stream: TcpStream,
     peer: SocketAddr,
     place: Place,
 ) {
     let ingress = &worker.ingress;
     connection::prepare(&stream);
-    let Ok(Ok(stream)) =
-        tokio::time::timeout(ingress.limits.handshake, acceptor.accept(stream)).await
+    let Ok(Ok(stream)) = tokio::time::timeout(ingress.limits.handshake, secure(&tls, stream)).await
     else {
         tracing::debug!(client.address = %peer.ip(), "TLS handshake failed or timed out");
         return;
     };
     let (_, tls) = stream.get_ref();
+    if tls.alpn_protocol() == Some(ALPN_AGENT) {
+        // From here on it counts as a link, not as a visitor.
+        drop(place);
+        (ingress.links)(stream, peer);
+        return;
+    }
     let version = if tls.alpn_protocol() == Some(b"h2") {
         Version::Http2
     } else {
@@ -59,9 +67,15 @@ pub(crate) async fn serve(
         move |request: Request<Incoming>| {
             let (worker, connection) = (Arc::clone(&worker), connection.clone());
             async move {
-                Ok::<Response<ResponseBody>, Infallible>(
-                    handle::handle(&worker, &connection, request).await,
-                )
+                let mut response = handle::handle(&worker, &connection, request).await;
+                if connection.version == Version::Http1
+                    && response.status() != StatusCode::SWITCHING_PROTOCOLS
+                    && worker.ingress.shutdown.has_begun()
+                {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(header::CONNECTION, close);
+                }
+                Ok::<Response<ResponseBody>, Infallible>(response)
             }
         }
     });
@@ -91,6 +105,14 @@ pub(crate) async fn serve(
             drop(cut_off);
         }
     }
+}
+
+/// The handshake, with the configuration that the hello asks for.
+async fn secure(tls: &Public, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
+    let acceptor = rustls::server::Acceptor::default();
+    let start = LazyConfigAcceptor::new(acceptor, stream).await?;
+    let config = tls.choose(&start.client_hello());
+    start.into_stream(config).await
 }
 
 fn http2_builder(ingress: &Ingress, connection: &Connection) -> http2::Builder<Streams> {
@@ -129,7 +151,7 @@ where
         ended = &mut served => Some(ended),
         cut_off = &mut tail => return Some(cut(connection, cut_off)),
         () = idle(connection, ingress.limits.idle) => None,
-        () = ingress.shutdown.begun() => None,
+        () = left_alone(ingress, connection) => None,
     };
     let ended = if let Some(ended) = ended {
         ended
@@ -154,6 +176,16 @@ where
         );
     }
     None
+}
+
+/// Resolves when the edge drains and the connection may be asked to end. HTTP/2 says so and takes what
+/// is on its way; over HTTP/1.1 the next answer says it, so an idle connection gets a moment in which a
+/// request that is on its way still arrives.
+async fn left_alone(ingress: &Ingress, connection: &Connection) {
+    ingress.shutdown.begun().await;
+    if connection.version == Version::Http1 {
+        idle(connection, DRAIN_IDLE).await;
+    }
 }
 
 /// The response was complete here, and may not yet be at the client.
@@ -182,6 +214,8 @@ async fn idle(connection: &Connection, limit: Duration) {
 
 /// How finely the idle time is measured.
 const IDLE_LOOKS: u32 = 8;
+/// Longer than a request is on its way, shorter than anybody waits for a restart.
+const DRAIN_IDLE: Duration = Duration::from_secs(1);
 const HEADERS_MAX: usize = 200;
 /// Streams of one HTTP/2 connection at a time: what browsers use, and what bounds its memory.
 const STREAMS_MAX: u32 = 128;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use proto::limits::STREAMS_PER_TUNNEL_MAX;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::cert::Public;
 use crate::ingress::listener::{self, Admission};
 use crate::ingress::pool::Pool;
 use crate::ingress::{Ingress, Worker, http};
@@ -30,11 +30,15 @@ impl Workers {
         seats: Vec<Seat>,
         tunnels: &Tunnels,
         ingress: &Arc<Ingress>,
-        acceptor: &TlsAcceptor,
+        tls: &Public,
         admission: &Arc<Admission>,
     ) -> io::Result<Self> {
         let halt = CancellationToken::new();
         let mut threads = Vec::with_capacity(listeners.len());
+        let share = ingress
+            .limits
+            .exchanges_max
+            .div_ceil(listeners.len().max(1));
         let idle_max = IDLE_UPSTREAMS_MAX.div_ceil(listeners.len().max(1));
         let mut seats = seats.into_iter();
         for (number, listener) in listeners.into_iter().enumerate() {
@@ -49,14 +53,15 @@ impl Workers {
             let worker = Arc::new(Worker {
                 ingress: Arc::clone(ingress),
                 pool: Arc::new(Pool::new(idle_max)),
+                exchanges: Arc::default(),
+                exchanges_max: share,
             });
-            let (acceptor, admission, halt) =
-                (acceptor.clone(), Arc::clone(admission), halt.clone());
+            let (tls, admission, halt) = (tls.clone(), Arc::clone(admission), halt.clone());
             let work = move || {
                 runtime.block_on(async {
                     tokio::spawn(Arc::clone(&worker.pool).sweep());
                     match tokio::net::TcpListener::from_std(listener) {
-                        Ok(listener) => serve(listener, worker, acceptor, admission).await,
+                        Ok(listener) => serve(listener, worker, tls, admission).await,
                         Err(error) => {
                             tracing::error!(%error, worker = number, "worker has no listener");
                         }
@@ -89,7 +94,7 @@ impl Workers {
 async fn serve(
     listener: tokio::net::TcpListener,
     worker: Arc<Worker>,
-    acceptor: TlsAcceptor,
+    tls: Public,
     admission: Arc<Admission>,
 ) {
     let shutdown = worker.ingress.shutdown.clone();
@@ -97,7 +102,7 @@ async fn serve(
     let serve_one = move |stream, peer, place| {
         tasks.spawn(http::serve(
             Arc::clone(&worker),
-            acceptor.clone(),
+            tls.clone(),
             stream,
             peer,
             place,

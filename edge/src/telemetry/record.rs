@@ -53,8 +53,8 @@ impl Fields<'_, '_> {
     fn field(&mut self, field: &Field, value: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
         if self.outcome.is_ok() {
             // Names are ours: they need no escapes.
-            self.outcome = write!(self.writer, ",\"{}\":", field.name())
-                .and_then(|()| value(self.writer));
+            self.outcome =
+                write!(self.writer, ",\"{}\":", field.name()).and_then(|()| value(self.writer));
         }
     }
 }

@@ -21,6 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio_util::sync::CancellationToken;
 
 use crate::secret;
+use crate::shutdown::Shutdown;
 use crate::store::StoreError;
 use crate::tunnel::bind::{Asker, Granted, Refusal};
 use crate::tunnel::link::{Link, LinkStream};
@@ -121,7 +122,7 @@ impl Driver {
                     draining = true;
                     self.machine.drain(self.now(), &[]);
                 }
-                () = quiet(tunnel.as_deref()), if draining => {
+                () = dispensable(&shutdown, tunnel.as_deref()), if draining => {
                     let code = Code::EdgeDraining;
                     self.machine.close(self.now(), code, code.meaning(), true);
                 }
@@ -476,8 +477,10 @@ async fn ordered(tunnel: Option<&Tunnel>) -> Code {
     }
 }
 
-/// Resolves once no exchange is under way.
-async fn quiet(tunnel: Option<&Tunnel>) {
+/// Resolves once no visitor can need the tunnel any more: a request that was accepted in the last
+/// moment still wants one.
+async fn dispensable(shutdown: &Shutdown, tunnel: Option<&Tunnel>) {
+    shutdown.emptied().await;
     while tunnel.is_some_and(|tunnel| tunnel.open_streams.load(Ordering::Relaxed) > 0) {
         tokio::time::sleep(QUIET_LOOK).await;
     }

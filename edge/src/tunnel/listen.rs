@@ -1,12 +1,16 @@
-//! Accepts agents on the public UDP port, on each worker, and gives each a driver of its own.
+//! Accepts agents on the public UDP port, on each worker, takes those that came by TCP from ingress, and
+//! gives each a driver of its own.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use proto::budget::Budget;
 use proto::id::EdgeId;
+use tokio::net::TcpStream;
 use tokio::sync::Mutex;
+use tokio_rustls::server::TlsStream;
 
 use crate::clock::Clock;
 use crate::model::endpoint::Endpoint;
@@ -14,7 +18,7 @@ use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::tunnel::agent;
 use crate::tunnel::bind::Binder;
-use crate::tunnel::link::{Connecting, Listener};
+use crate::tunnel::link::{self, Connecting, Listener};
 use crate::tunnel::registry::Registry;
 
 /// Waits until this edge routes an endpoint as it was claimed, so that the address an agent prints
@@ -40,6 +44,8 @@ pub(crate) struct Tunnels {
     pub(crate) edge: EdgeId,
     pub(crate) clock: Clock,
     pub(crate) shutdown: Shutdown,
+    /// Memory for what links leave unread.
+    pub(crate) budget: Budget,
     /// One bind decides at a time: what it looked at stays true until it has claimed.
     pub(crate) deciding: Arc<Mutex<()>>,
 }
@@ -65,6 +71,17 @@ impl Tunnels {
                 .spawn(async move { tunnels.establish(connecting, place).await });
         }
         listener.stop_accepting();
+    }
+
+    /// Serves an agent whose TLS handshake is complete, on the runtime that this is called on.
+    pub(crate) fn take(&self, stream: TlsStream<TcpStream>, peer: SocketAddr) {
+        let Some(place) = (self.admit)(peer.ip()) else {
+            tracing::debug!(agent.address = %peer, "too many links that have not authenticated");
+            return;
+        };
+        let (link, driver) = link::over_tls(stream, peer, &self.budget);
+        self.shutdown.spawn(driver);
+        self.shutdown.spawn(agent::serve(self.clone(), link, place));
     }
 
     async fn establish(self, connecting: Connecting, place: Place) {

@@ -3,7 +3,6 @@
 use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt as _;
-use tests::http::Version;
 use tests::wait;
 
 use super::{Asked, Lab, normalised, through};
@@ -33,7 +32,7 @@ async fn compare(lab: &Lab, asked: &Asked) {
     let (direct, _) = lab.directly(&bytes, asked.method).await;
     let (arrived, answer) = lab.tunnelled(&bytes, asked.method).await;
     assert_eq!(answer.status(), 200, "{answer:?}");
-    let wanted = through(&direct, &authority, Version::H1);
+    let wanted = through(&direct, &authority);
     assert_eq!(normalised(arrived), wanted, "over HTTP/1: {asked:?}");
     let is_of_both = asked.version == "HTTP/1.1"
         && !asked.target.contains("://")
@@ -44,7 +43,7 @@ async fn compare(lab: &Lab, asked: &Asked) {
     if is_of_both {
         let (arrived, answer) = lab.over_h2(asked).await;
         assert_eq!(answer.status(), 200, "{answer:?}");
-        let wanted = through(&direct, &authority, Version::H2);
+        let wanted = through(&direct, &authority);
         assert_eq!(normalised(arrived), wanted, "over HTTP/2: {asked:?}");
     }
 }
@@ -196,6 +195,31 @@ async fn pipelined_requests_are_answered_in_order() {
         assert_eq!(tests::exact::latin1(&arrived.body), body);
     }
     assert!(lab.app.arrived().is_empty());
+}
+
+/// An HTTP/1.0 client that asks for it keeps its connection; one that does not, loses it.
+#[tokio::test(flavor = "multi_thread")]
+async fn old_clients_keep_what_they_ask_for() {
+    let lab = Lab::new().await;
+    let authority = lab.authority();
+    let old = Asked::get("/old").version("HTTP/1.0");
+    let kept = old.clone().header("Connection", "keep-alive");
+    let mut wire = lab.tunnel().await;
+    for _ in 0..3 {
+        wire.write(&kept.bytes(&authority)).await.unwrap();
+        let answer = wait::within("an answer", wire.answer("GET")).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert!(
+            answer
+                .header("connection")
+                .is_some_and(|value| value.eq_ignore_ascii_case("keep-alive"))
+        );
+    }
+    wire.write(&old.bytes(&authority)).await.unwrap();
+    let answer = wait::within("an answer", wire.answer("GET")).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let (rest, fault) = wait::within("the end", wire.rest()).await;
+    assert_eq!((rest.len(), fault), (0, None));
 }
 
 /// Headers that HTTP/2 says differently or not at all.

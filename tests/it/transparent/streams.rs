@@ -114,9 +114,32 @@ async fn the_edge_refuses_before_the_body() {
             .await
             .unwrap();
         assert!(matches!(answer.status(), 401 | 404), "{answer:?}");
+        // RFC 9110 §15.5.2, with a scheme at which no browser asks for a password.
+        let challenge = answer.all("www-authenticate");
+        let wanted = ["Sallyport realm=\"Sallyport\""].repeat(usize::from(label == "app"));
+        assert_eq!(challenge, wanted);
         assert!(answer.interim.is_empty(), "{:?}", answer.interim);
     }
     assert_eq!(world.upstream.count(), 0);
+}
+
+/// TRACE would show a page what we keep from it, so it is not passed on (RFC 9110 §9.3.8); the answer says
+/// what is.
+#[tokio::test(flavor = "multi_thread")]
+async fn trace_is_not_passed_on() {
+    let lab = Lab::new().await;
+    let net = &lab.world.net;
+    for version in Version::BOTH {
+        let ask = Ask::get(net, "app", "/x").method("TRACE");
+        let reply = ask.send(net, version).await;
+        reply.assert_refused(405, "SP_1011", "TRACE");
+        assert!(
+            reply
+                .header("allow")
+                .is_some_and(|allow| !allow.contains("TRACE"))
+        );
+    }
+    assert!(lab.app.begun().is_empty());
 }
 
 /// A head that announces five bytes and waits.
@@ -306,4 +329,54 @@ async fn a_half_closed_app_is_no_matter() {
         wire.body(Framing::Length(2), &mut answer).await;
         assert_eq!((answer.status(), &answer.body[..]), (200, &b"ok"[..]));
     }
+}
+
+/// The app answers and closes at once, with the request's body unread: the answer arrives whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_early_answer_arrives() {
+    let lab = Lab::new().await;
+    let early =
+        "HTTP/1.1 413 Payload Too Large\r\nContent-Length: 8\r\nConnection: close\r\n\r\ntoo much";
+    lab.app.script(vec![
+        Step::Write(early.as_bytes().to_vec()),
+        Step::HalfClose,
+    ]);
+    let piece = vec![b'u'; 64 * 1024];
+    for is_chunked in [false, true] {
+        let mut asked = Asked::new("POST", "/upload");
+        if is_chunked {
+            asked = asked.header("transfer-encoding", "chunked");
+        } else {
+            asked = asked.header("content-length", &(200 * piece.len()).to_string());
+        }
+        let mut wire = lab.tunnel().await;
+        wire.write(&asked.bytes(&lab.authority())).await.unwrap();
+        let mut head = None;
+        // Sends on until the answer is here.
+        for _ in 0..200 {
+            if is_chunked {
+                let _ = wire
+                    .write(format!("{:x}\r\n", piece.len()).as_bytes())
+                    .await;
+            }
+            let _ = wire.write(&piece).await;
+            if is_chunked {
+                let _ = wire.write(b"\r\n").await;
+            }
+            let soon = std::time::Duration::from_millis(50);
+            if let Ok(found) = tokio::time::timeout(soon, wire.answer_head()).await {
+                head = Some(found.expect("an answer"));
+                break;
+            }
+        }
+        let mut head = head.expect("an answer while the body was being sent");
+        assert_eq!(head.status(), 413);
+        wire.body(Framing::Length(8), &mut head).await;
+        assert_eq!((&head.body[..], &head.fault), (&b"too much"[..], &None));
+        drop(wire);
+        lab.app.clear();
+    }
+    let asked = Asked::new("POST", "/upload").body(&vec![b'u'; 1 << 20]);
+    let answer = wait::within("an answer", lab.h2_head_first(&asked)).await;
+    assert_eq!(answer.unwrap(), 413);
 }

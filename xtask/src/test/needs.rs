@@ -1,5 +1,5 @@
 //! The programs that some tests drive: a browser, node for identity providers that nobody here wrote,
-//! strace to make system calls fail.
+//! strace to make system calls fail, curl, web servers that judge what reaches them.
 //!
 //! As root on Debian or Ubuntu it installs what is missing. Elsewhere it names it and the command.
 
@@ -19,7 +19,7 @@ struct Need {
     is_needed: bool,
 }
 
-const NEEDS: [Need; 5] = [
+const NEEDS: [Need; 9] = [
     Need {
         what: "a browser",
         programs: &["chromium", "chromium-browser", "google-chrome"],
@@ -48,6 +48,30 @@ const NEEDS: [Need; 5] = [
         what: "strace",
         programs: &["strace"],
         package: "strace",
+        is_needed: cfg!(target_os = "linux"),
+    },
+    Need {
+        what: "curl",
+        programs: &["curl"],
+        package: "curl",
+        is_needed: true,
+    },
+    Need {
+        what: "nginx",
+        programs: &["nginx"],
+        package: "nginx-light",
+        is_needed: true,
+    },
+    Need {
+        what: "Python",
+        programs: &["python3"],
+        package: "python3",
+        is_needed: true,
+    },
+    Need {
+        what: "unshare",
+        programs: &["unshare"],
+        package: "util-linux",
         is_needed: cfg!(target_os = "linux"),
     },
 ];
@@ -102,6 +126,8 @@ fn programs_for_brew(need: &Need) -> &'static str {
         "chromium" => "--cask chromium",
         "chromium-driver" => "--cask chromedriver",
         "nodejs" | "npm" => "node",
+        "nginx-light" => "nginx",
+        "python3" => "python",
         other => other,
     }
 }
