@@ -1,6 +1,9 @@
 //! What an agent asks for when it binds: a name, an upstream, and options as its flags state them.
 //! Only sizes are judged here; what the words mean is the edge's to decide.
 
+mod kind;
+
+use alloc::borrow::ToOwned as _;
 use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
@@ -9,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::code::Code;
 use crate::limits;
+
+pub use kind::{EndpointKind, ProxyProtocol, Termination};
 
 /// An agent's wish to serve one endpoint.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -28,6 +33,18 @@ pub struct BindRequest {
     /// The login in front of the endpoint; without one it is open to all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login: Option<LoginOptions>,
+    /// What kind of endpoint it is.
+    #[serde(default, skip_serializing_if = "EndpointKind::is_http")]
+    pub kind: EndpointKind,
+    /// Whether the upstream is told by PROXY protocol who connected.
+    #[serde(default, skip_serializing_if = "ProxyProtocol::is_none")]
+    pub proxy_protocol: ProxyProtocol,
+    /// The only networks that may connect, such as `203.0.113.0/24`; without one, all may.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cidr_allow: Vec<String>,
+    /// Networks that may not connect, whatever else is said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cidr_deny: Vec<String>,
 }
 
 /// The login that an agent wants in front of its endpoint.
@@ -74,7 +91,50 @@ impl BindRequest {
             let max = limits::UPSTREAM_BYTES_MAX;
             return Err(refusal(Code::UpstreamInvalid, "the upstream", max));
         }
+        if self.kind == EndpointKind::Unknown {
+            let message = "this edge does not serve endpoints of that kind".to_owned();
+            return Err((Code::EndpointKindUnknown, message));
+        }
+        if let EndpointKind::Tls {
+            termination: Termination::Unknown,
+        } = self.kind
+        {
+            let message = "this edge does not know that way of ending TLS".to_owned();
+            return Err((Code::EndpointKindUnknown, message));
+        }
+        if self.proxy_protocol == ProxyProtocol::Unknown {
+            let message = "this edge speaks versions 1 and 2 of the PROXY protocol".to_owned();
+            return Err((Code::EndpointKindUnknown, message));
+        }
+        for list in [&self.cidr_allow, &self.cidr_deny] {
+            check_networks(list)?;
+        }
         self.login.as_ref().map_or(Ok(()), LoginOptions::check)
+    }
+}
+
+/// Sizes only: whether an entry is a network, the edge says.
+fn check_networks(list: &[String]) -> Result<(), (Code, String)> {
+    let max = limits::CIDR_ENTRIES_MAX;
+    if list.len() > max {
+        let message = format!(
+            "an address list may have {max} entries, this one has {}",
+            list.len()
+        );
+        return Err((Code::AddressRuleInvalid, message));
+    }
+    let is_entry = |entry: &String| {
+        (1..=limits::CIDR_ENTRY_BYTES_MAX).contains(&entry.len())
+            && entry
+                .bytes()
+                .all(|byte| byte.is_ascii_hexdigit() || b".:/".contains(&byte))
+    };
+    match list.iter().find(|entry| !is_entry(entry)) {
+        None => Ok(()),
+        Some(entry) => {
+            let message = format!("{:?} is no network", limits::clip(entry, 80));
+            Err((Code::AddressRuleInvalid, message))
+        }
     }
 }
 
