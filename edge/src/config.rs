@@ -2,18 +2,22 @@
 //!
 //! No part of the edge reads a file or the environment for its settings: they come from here.
 //! Unknown keys, contradictions and unsafe combinations are refused with the line at fault. Reading
-//! order: `file` (the format), `checks` (from the format to settings), `folder` (what lives in the
+//! order: `file` (the format), `checks` and `network` (from the format to settings), `folder` (what lives in the
 //! data folder), `reference` (the documentation of the format).
 
 mod checks;
 mod duration;
 mod file;
 mod folder;
+mod network;
 mod reference;
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use crate::cert::{CertError, FileCert};
 use crate::model::site::ReservedHost;
@@ -38,6 +42,10 @@ pub(crate) struct Settings {
     pub(crate) idle_timeout: Duration,
     pub(crate) body_timeout: Duration,
     pub(crate) connections_per_address: u32,
+    /// Ports for TCP endpoints; `None`: they are refused.
+    pub(crate) tcp_ports: Option<RangeInclusive<u16>>,
+    /// Whose PROXY headers are believed; empty: nobody's.
+    pub(crate) trusted_proxies: Vec<IpNet>,
     /// `None`: the development CA of the data folder, on loopback only.
     pub(crate) certificate: Option<CertificateFiles>,
     /// Where agents are told to connect, as `host:port`. Empty: worked out from the rest.
@@ -74,6 +82,10 @@ pub(crate) struct Overrides {
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) domain: Option<String>,
     pub(crate) data_dir: Option<PathBuf>,
+    /// As in the file, `20000-20100`.
+    pub(crate) tcp_ports: Option<String>,
+    pub(crate) trusted_proxies: Vec<String>,
+    pub(crate) danger_trust_any_proxy: bool,
 }
 
 /// What the environment says of the cluster key.

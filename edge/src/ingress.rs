@@ -1,7 +1,7 @@
 //! The public door: connections, requests, and the story of each in `handle`.
 //!
-//! Reading order: `listener`, `http`, `handle`, `request`, `headers`, `forward`, `exchange`,
-//! `upgrade`; `respond` is the one place where an error becomes HTTP here. Nothing is decided in
+//! Reading order: `listener`, `proxied`, `hello`, `http`, `handle`, `request`, `headers`, `forward`,
+//! `exchange`, `upgrade`; `tcp` and `raw` for what is no HTTP; `respond` is the one place where an error becomes HTTP here. Nothing is decided in
 //! this module: `auth` judges, `tunnel` picks.
 
 pub(crate) mod access_log;
@@ -12,10 +12,14 @@ pub(crate) mod forward;
 pub(crate) mod frames;
 pub(crate) mod handle;
 pub(crate) mod headers;
+pub(crate) mod hello;
 pub(crate) mod http;
 pub(crate) mod listener;
+pub(crate) mod proxied;
+pub(crate) mod raw;
 pub(crate) mod request;
 pub(crate) mod respond;
+pub(crate) mod tcp;
 pub(crate) mod upgrade;
 
 use std::sync::Arc;
@@ -23,6 +27,7 @@ use std::time::Duration;
 
 use crate::auth::Auth;
 use crate::clock::Clock;
+use crate::ingress::proxied::Proxies;
 use crate::model::site::Site;
 use crate::route::table::Table;
 use crate::shutdown::Shutdown;
@@ -40,6 +45,10 @@ pub(crate) struct Ingress {
     pub(crate) api: axum::Router,
     pub(crate) dashboard: axum::Router,
     pub(crate) limits: Limits,
+    /// Whose PROXY headers are believed.
+    pub(crate) proxies: Proxies,
+    /// For TLS endpoints that this edge ends: as for HTTP, without naming protocols.
+    pub(crate) raw_tls: Arc<rustls::ServerConfig>,
     pub(crate) shutdown: Shutdown,
 }
 

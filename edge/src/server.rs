@@ -24,6 +24,7 @@ use crate::context::{GeoIp, UserAgents};
 use crate::follow::Follow;
 use crate::idp::{Http, HttpOptions, Providers};
 use crate::ingress::listener::Admission;
+use crate::ingress::proxied::Proxies;
 use crate::ingress::{Ingress, Limits};
 use crate::model::site::{ReservedHost, Site};
 use crate::route::table::Table;
@@ -108,6 +109,7 @@ impl Edge {
         } = web_certificates(settings, &site)?;
         let resolver = Arc::new(Resolver::new(&link_name, link_ca.issue(&link_name)?, web));
         let acceptor = TlsAcceptor::from(tcp_config(Arc::clone(&resolver), &[b"h2", b"http/1.1"])?);
+        let raw_tls = tcp_config(Arc::clone(&resolver), &[])?;
         let quic = quic_config(resolver, &[proto::version::ALPN_AGENT])?;
 
         let http = Http::new(&HttpOptions {
@@ -161,7 +163,7 @@ impl Edge {
         .start()
         .await
         .map_err(StartError::Store)?;
-        let tunnels = Tunnels {
+        let mut tunnels = Tunnels {
             listener: Arc::new(
                 Listener::new(
                     bound.udp.try_clone().map_err(StartError::Io)?,
@@ -196,9 +198,16 @@ impl Edge {
                 body_idle: settings.body_timeout,
                 head_bytes_max: HEAD_BYTES_MAX,
             },
+            proxies: Proxies::new(settings.trusted_proxies.clone()),
+            raw_tls,
             shutdown: shutdown.clone(),
         });
-        let admission = Admission::new(CONNECTIONS_MAX, settings.connections_per_address as usize);
+        let admission = Admission::new(
+            CONNECTIONS_MAX,
+            settings.connections_per_address as usize,
+            ingress.proxies.clone(),
+        );
+        tunnels.binder.ports = doors::tcp_ports(settings, bound.address.ip(), &ingress, &admission);
         Ok(Self {
             ready,
             bound,
@@ -379,6 +388,7 @@ fn binder(
         idle_limit: settings.session_idle,
         name_key: Binder::name_key(cluster_key),
         is_public: providers::is_public,
+        ports: None,
     }
 }
 

@@ -34,10 +34,10 @@ pub struct BindRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login: Option<LoginOptions>,
     /// What kind of endpoint it is.
-    #[serde(default, skip_serializing_if = "EndpointKind::is_http")]
+    #[serde(default, skip_serializing_if = "kind::is_default")]
     pub kind: EndpointKind,
     /// Whether the upstream is told by PROXY protocol who connected.
-    #[serde(default, skip_serializing_if = "ProxyProtocol::is_none")]
+    #[serde(default, skip_serializing_if = "kind::is_default")]
     pub proxy_protocol: ProxyProtocol,
     /// The only networks that may connect, such as `203.0.113.0/24`; without one, all may.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -10,7 +10,7 @@ use serde_saphyr::Spanned;
 use super::file::Source;
 use super::{
     At, CertificateFiles, ConfigError, ENV_KEY, ENV_KEY_FILE, KeyEnvironment, KeySource, Overrides,
-    Settings, default_data_dir, duration,
+    Settings, default_data_dir, duration, network,
 };
 use crate::secret::ClusterKey;
 
@@ -84,6 +84,12 @@ pub(super) fn settings(
             keys.connections_per_address.as_ref(),
         )?
         .unwrap_or(CONNECTIONS_PER_ADDRESS),
+        tcp_ports: network::tcp_ports(source, overrides.tcp_ports.as_deref(), listen.port())?,
+        trusted_proxies: network::trusted_proxies(
+            source,
+            &overrides.trusted_proxies,
+            overrides.danger_trust_any_proxy,
+        )?,
         advertise: advertise(source)?,
         session_idle: session_idle(source, session_life)?,
         session_life,
@@ -363,7 +369,7 @@ fn absolute(path: PathBuf) -> Result<PathBuf, ConfigError> {
     std::path::absolute(&path).map_err(|source| ConfigError::Folder { path, source })
 }
 
-fn refused(at: At, message: &str) -> ConfigError {
+pub(super) fn refused(at: At, message: &str) -> ConfigError {
     ConfigError::Refused {
         at,
         message: message.to_owned(),

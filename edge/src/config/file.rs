@@ -30,6 +30,9 @@ pub(super) struct Keys {
     pub(super) idle_timeout: Placed<String>,
     pub(super) body_timeout: Placed<String>,
     pub(super) connections_per_address: Placed<u32>,
+    pub(super) tcp_ports: Placed<String>,
+    pub(super) trusted_proxies: Placed<Vec<String>>,
+    pub(super) danger_trust_any_proxy: Placed<bool>,
 }
 
 #[derive(Debug, Deserialize)]

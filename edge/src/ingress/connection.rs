@@ -20,11 +20,14 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::ingress::listener::Place;
+use crate::ingress::proxied::Ends;
 
 /// What the exchanges of a connection share. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
     pub(crate) peer: SocketAddr,
+    /// Where it connected to.
+    pub(crate) local: SocketAddr,
     /// The name in the ClientHello, lower case.
     pub(crate) server_name: Option<Arc<str>>,
     pub(crate) version: Version,
@@ -63,9 +66,10 @@ pub(crate) struct OpenRequest {
 }
 
 impl Connection {
-    pub(crate) fn new(peer: SocketAddr, server_name: Option<Arc<str>>, version: Version) -> Self {
+    pub(crate) fn new(ends: Ends, server_name: Option<Arc<str>>, version: Version) -> Self {
         Self {
-            peer,
+            peer: ends.client,
+            local: ends.edge,
             server_name,
             version,
             kill: CancellationToken::new(),

@@ -44,11 +44,18 @@ pub(crate) struct Opened {
 ///
 /// # Errors
 /// `endpoint_offline` when no tunnel is left; the code that says who failed; or why the permit ended.
-pub(crate) async fn open(permit: &mut Permit, registry: &Registry) -> Result<Opened, Code> {
+pub(crate) async fn open(
+    permit: &mut Permit,
+    registry: &Registry,
+    connection: &Connection,
+) -> Result<Opened, Code> {
     let endpoint = permit.endpoint().id;
     loop {
         let binding = registry.pick(endpoint).ok_or(Code::EndpointOffline)?;
-        let head = StreamHead::new(StreamKind::Http, endpoint, binding.generation);
+        let head = StreamHead {
+            proxy: binding.proxy_addrs(connection.peer, connection.local),
+            ..StreamHead::new(StreamKind::Http, endpoint, binding.generation)
+        };
         let load = Load::on(&binding);
         let stream = tokio::select! {
             biased;
@@ -190,7 +197,7 @@ fn upgrade_of(
 }
 
 /// Why a request that was let in is refused before anything reached the client.
-const fn code_of(reason: CutReason) -> Code {
+pub(crate) const fn code_of(reason: CutReason) -> Code {
     match reason {
         CutReason::Revoked | CutReason::LoggedOut | CutReason::Absent => Code::SessionRevoked,
         CutReason::Expired | CutReason::Idle => Code::SessionExpired,
@@ -206,7 +213,7 @@ const fn code_of(reason: CutReason) -> Code {
 pub(crate) struct Load(std::sync::Arc<crate::tunnel::registry::Tunnel>);
 
 impl Load {
-    fn on(binding: &Binding) -> Self {
+    pub(crate) fn on(binding: &Binding) -> Self {
         binding.tunnel.open_streams.fetch_add(1, Ordering::Relaxed);
         Self(std::sync::Arc::clone(&binding.tunnel))
     }

@@ -104,7 +104,7 @@ async fn serve(
         Verdict::Deny(code) => return respond::failure(code, asker),
     };
     record.session(permit.session().map(|session| session.id));
-    let opened = match forward::open(&mut permit, &ingress.registry).await {
+    let opened = match forward::open(&mut permit, &ingress.registry, connection).await {
         Ok(opened) => opened,
         Err(code) => return respond::failure(code, asker),
     };

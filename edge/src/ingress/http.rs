@@ -18,7 +18,9 @@ use crate::ingress::Ingress;
 use crate::ingress::body::ResponseBody;
 use crate::ingress::connection::{self, Connection, PublicIo, Version};
 use crate::ingress::handle;
+use crate::ingress::hello::{self, Begun};
 use crate::ingress::listener::Place;
+use crate::ingress::proxied::Ends;
 
 /// Serves a connection to its end. Spawned by the worker that accepted it.
 pub(crate) async fn serve(
@@ -29,11 +31,36 @@ pub(crate) async fn serve(
     place: Place,
 ) {
     connection::prepare(&stream);
-    let Ok(Ok(stream)) =
-        tokio::time::timeout(ingress.limits.handshake, acceptor.accept(stream)).await
-    else {
-        tracing::debug!(client.address = %peer.ip(), "TLS handshake failed or timed out");
+    let Ok(edge) = stream.local_addr() else {
         return;
+    };
+    let ends = Ends { client: peer, edge };
+    let begin = hello::begin(&ingress, &acceptor, stream, ends, place);
+    let (stream, ends, place) = match tokio::time::timeout(ingress.limits.handshake, begin).await {
+        Ok(Ok(Begun::Tls {
+            stream,
+            ends,
+            place,
+        })) => (stream, ends, place),
+        Ok(Ok(Begun::Raw {
+            permit,
+            client,
+            early,
+            record,
+            place: _place,
+        })) => return hello::serve_raw(&ingress, permit, client, early, record).await,
+        Ok(Err(error)) => {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                client.address = %peer.ip(),
+                "connection not begun"
+            );
+            return;
+        }
+        Err(_) => {
+            tracing::debug!(client.address = %peer.ip(), "TLS handshake timed out");
+            return;
+        }
     };
     let (_, tls) = stream.get_ref();
     let version = if tls.alpn_protocol() == Some(b"h2") {
@@ -44,7 +71,7 @@ pub(crate) async fn serve(
     let server_name = tls
         .server_name()
         .map(|name| Arc::from(name.trim_end_matches('.').to_ascii_lowercase()));
-    let connection = Connection::new(peer, server_name, version);
+    let connection = Connection::new(ends, server_name, version);
     let io = TokioIo::new(PublicIo::new(stream, connection.clone(), place));
     let service = service_fn({
         let (ingress, connection) = (Arc::clone(&ingress), connection.clone());

@@ -2,10 +2,13 @@
 //! picking is a read without I/O.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use proto::bind::ProxyProtocol;
 use proto::code::Code;
+use proto::head::ProxyAddrs;
 use proto::id::{AuthtokenId, EndpointId, InstanceId, TunnelId};
 use tokio_util::sync::CancellationToken;
 
@@ -39,8 +42,17 @@ pub(crate) struct Binding {
     pub(crate) tunnel: Arc<Tunnel>,
     pub(crate) generation: u64,
     pub(crate) pooling: bool,
+    /// Whether its upstream is told who connected. Such streams are for one connection only.
+    pub(crate) proxy_protocol: ProxyProtocol,
     /// Given up in favour of a newer one: its driver tells the agent.
     pub(crate) superseded: CancellationToken,
+}
+
+impl Binding {
+    /// Whom the upstream is told of, if it wants to know.
+    pub(crate) fn proxy_addrs(&self, client: SocketAddr, edge: SocketAddr) -> Option<ProxyAddrs> {
+        (self.proxy_protocol != ProxyProtocol::None).then(|| ProxyAddrs::new(client, edge))
+    }
 }
 
 /// A tunnel's place in the registry.

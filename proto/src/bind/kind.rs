@@ -19,7 +19,7 @@ pub enum EndpointKind {
     /// TLS, told apart by the name in its hello.
     Tls {
         /// Who ends it.
-        #[serde(default, skip_serializing_if = "Termination::is_upstream")]
+        #[serde(default, skip_serializing_if = "is_default")]
         termination: Termination,
     },
     /// A kind of a later version. Received only, and refused.
@@ -62,11 +62,6 @@ pub enum ProxyProtocol {
 }
 
 impl EndpointKind {
-    /// Whether it is HTTP, which goes without saying on the wire.
-    pub const fn is_http(&self) -> bool {
-        matches!(self, Self::Http)
-    }
-
     /// For people, and the scheme of its public address: `https`, `tcp`, `tls`.
     pub const fn scheme(self) -> &'static str {
         match self {
@@ -77,16 +72,7 @@ impl EndpointKind {
     }
 }
 
-impl Termination {
-    /// Whether it is the local app, which goes without saying.
-    pub const fn is_upstream(&self) -> bool {
-        matches!(self, Self::Upstream)
-    }
-}
-
-impl ProxyProtocol {
-    /// Whether there is none, which goes without saying.
-    pub const fn is_none(&self) -> bool {
-        matches!(self, Self::None)
-    }
+/// Whether a word goes without saying.
+pub(super) fn is_default<T: Default + PartialEq>(word: &T) -> bool {
+    *word == T::default()
 }

@@ -63,6 +63,7 @@ async fn an_open_door_is_said() {
         idle_limit: None,
         name_key: Secret::new([7; 32]),
         is_public: |provider| provider.name == "google",
+        ports: None,
     };
     let asker = Asker {
         authtoken: secret::new_id(Clock.unix_ms()),
@@ -80,6 +81,10 @@ async fn an_open_door_is_said() {
                 allow_emails: Vec::new(),
                 allow_domains: domains.iter().map(|domain| (*domain).to_owned()).collect(),
             }),
+            kind: EndpointKind::Http,
+            proxy_protocol: ProxyProtocol::None,
+            cidr_allow: Vec::new(),
+            cidr_deny: Vec::new(),
         };
         binder.claim(asker, &request, |_, _| Ok(())).await
     };

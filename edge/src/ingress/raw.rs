@@ -1,0 +1,84 @@
+//! Connections of raw bytes: TCP and TLS endpoints. The same story as a request's, without HTTP:
+//!
+//! permit → pick → open → carry
+//!
+//! Every end but the peers' own is a reset, on both legs: here nothing else could say that bytes are
+//! missing.
+
+pub(crate) mod carry;
+mod client;
+mod record;
+
+use bytes::BytesMut;
+use proto::code::Code;
+use proto::head::{StreamHead, StreamKind};
+
+use crate::auth::Permit;
+use crate::ingress::Ingress;
+use crate::ingress::forward::{Load, code_of};
+use crate::ingress::proxied::Ends;
+use crate::ingress::raw::carry::Counts;
+use crate::tunnel::registry::Registry;
+use crate::tunnel::stream::AgentStream;
+
+pub(crate) use client::ClientIo;
+pub(crate) use record::Record;
+
+/// Serves one connection that was let in, to its end, and writes its record.
+///
+/// # Errors
+/// The client as it was and why, when there is no stream to its upstream: nothing was read or written.
+pub(crate) async fn serve(
+    ingress: &Ingress,
+    mut permit: Permit,
+    client: ClientIo,
+    early: BytesMut,
+    record: Record,
+) -> Result<(), (ClientIo, Code)> {
+    let opened = open(&mut permit, &ingress.registry, record.ends()).await;
+    let (stream, load) = match opened {
+        Ok(opened) => opened,
+        Err(code) => {
+            record.refused(ingress.clock, code);
+            return Err((client, code));
+        }
+    };
+    let counts = Counts::default();
+    let end = carry::carry(&mut permit, client, early, stream, &counts).await;
+    drop((load, permit));
+    record.end(ingress.clock, &counts, end);
+    Ok(())
+}
+
+/// Picks a tunnel and opens a stream. Nothing of the client has been sent by then, so a tunnel whose link
+/// turns out to be dead is left, and the next one is asked.
+async fn open(
+    permit: &mut Permit,
+    registry: &Registry,
+    ends: Ends,
+) -> Result<(AgentStream, Load), Code> {
+    let endpoint = permit.endpoint().id;
+    loop {
+        let binding = registry.pick(endpoint).ok_or(Code::EndpointOffline)?;
+        let head = StreamHead {
+            proxy: binding.proxy_addrs(ends.client, ends.edge),
+            ..StreamHead::new(StreamKind::Raw, endpoint, binding.generation)
+        };
+        let load = Load::on(&binding);
+        let stream = tokio::select! {
+            biased;
+            reason = permit.cut() => return Err(code_of(reason)),
+            stream = AgentStream::open(&binding.tunnel.link, &head) => stream,
+        };
+        match stream {
+            Ok(stream) => return Ok((stream, load)),
+            Err(refused) => {
+                tracing::debug!(code = %refused.code, message = refused.message, "stream not opened");
+                if !refused.is_link_lost {
+                    return Err(refused.code);
+                }
+                registry.unbind(endpoint, binding.tunnel.id);
+            }
+        }
+    }
+}
