@@ -1,9 +1,10 @@
 //! The loop: connect, serve, back off. The only place that decides to retry, and when to give up.
 //!
 //! `tunnel` is one connection from its first byte to its last; `upstreams` tells when the local apps
-//! come and go; `words` is what it says; `exit` is the class of an end. Moves no bytes.
+//! come and go; `speak` is how they are spoken to; `words` is what it says; `exit` is the class of an end. Moves no bytes.
 
 mod exit;
+mod speak;
 mod tunnel;
 mod upstreams;
 mod words;
@@ -24,9 +25,10 @@ use crate::config::{Config, ConfigError, EndpointConfig};
 use crate::instance::{Instance, NotKept};
 use crate::link::{Target, Trust};
 use crate::status::{Event, Phase, Status, Trouble};
-use crate::upstream::{Upstream, Watched};
+use crate::upstream::Watched;
 
 pub(crate) use exit::Exit;
+pub(crate) use speak::prepare_upstream;
 use tunnel::{Change, Tunnel};
 
 /// An agent that has been told everything it needs.
@@ -71,10 +73,10 @@ impl Agent {
     /// For an upstream that is none, then for the authtoken.
     pub(crate) fn new(config: &Config, status: Status) -> Result<Self, ConfigError> {
         let endpoints = config.endpoints.iter().map(|endpoint| {
-            let upstream = parse_upstream(endpoint)?;
+            let (upstream, tls) = prepare_upstream(endpoint)?;
             Ok(Served {
                 config: endpoint.clone(),
-                watched: Arc::new(Watched::new(upstream)),
+                watched: Arc::new(Watched::new(upstream, tls)),
             })
         });
         let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
@@ -92,6 +94,9 @@ impl Agent {
                 .map_or(Trust::LinkCa(authtoken.link_ca_key), Trust::Roots),
         };
         let instance = take_instance(config, &endpoints, &status);
+        for served in &endpoints {
+            speak::say_unverified(served, &status);
+        }
         Ok(Self {
             endpoints,
             authtoken,
@@ -251,6 +256,8 @@ impl Agent {
             upstream: served.watched.upstream().to_string(),
             pooling: served.config.pooling,
             login: served.config.login.clone(),
+            upstream_protocol: served.config.speak.protocol,
+            host_header: speak::host_header(&served.config.speak, served.watched.upstream()),
         }
     }
 
@@ -317,28 +324,6 @@ impl Failure {
         let retry = !trouble.code.is_permanent();
         Self { trouble, retry }
     }
-}
-
-/// The local app's address of an endpoint.
-///
-/// # Errors
-/// With the place where it was written.
-pub(crate) fn parse_upstream(endpoint: &EndpointConfig) -> Result<Upstream, ConfigError> {
-    Upstream::parse(&endpoint.upstream).map_err(|error| ConfigError {
-        code: Code::UpstreamInvalid,
-        message: match &endpoint.place {
-            Some(place) => format!("{place}: {error}"),
-            None => error.to_string(),
-        },
-        next_step: match &endpoint.place {
-            Some(_) => Code::UpstreamInvalid.next_step().to_owned(),
-            // It may have been meant as a command.
-            None => {
-                "give a port, host:port or http://host:port; what else there is says: agent --help"
-                    .to_owned()
-            }
-        },
-    })
 }
 
 /// The identity of these endpoints; one for this run only where none can be kept.

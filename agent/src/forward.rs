@@ -16,10 +16,9 @@ use proto::head::{Ack, HEAD_BYTES_MAX, HeadError, StreamHead, StreamKind};
 use proto::id::EndpointId;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use crate::upstream::{DialError, Watched};
+use crate::upstream::{Connection, DialError, Watched};
 
 /// The reading half of a stream, as forwarding sees it. Dropped before its end was read, it tells the
 /// edge to stop.
@@ -165,13 +164,18 @@ async fn carry(
     receive: impl FromEdge,
     send: impl ToEdge,
     early: &[u8],
-    mut upstream: TcpStream,
+    mut upstream: Connection,
 ) -> Result<(), Broken> {
     // From here on the socket closes with a reset, even if this task is aborted or panics. A good end
     // takes it back. Where the system refuses, the close is a plain one.
-    let _ = SockRef::from(&upstream).set_linger(Some(Duration::ZERO));
-    copy_both(receive, send, early, &mut upstream).await?;
-    let _ = SockRef::from(&upstream).set_linger(None);
+    let _ = SockRef::from(upstream.socket()).set_linger(Some(Duration::ZERO));
+    match &mut upstream {
+        Connection::Plain(stream) => copy_both(receive, send, early, stream.split()).await?,
+        Connection::Tls(stream) => {
+            copy_both(receive, send, early, tokio::io::split(stream)).await?;
+        }
+    }
+    let _ = SockRef::from(upstream.socket()).set_linger(None);
     Ok(())
 }
 
@@ -179,9 +183,8 @@ async fn copy_both(
     receive: impl FromEdge,
     mut send: impl ToEdge,
     early: &[u8],
-    upstream: &mut TcpStream,
+    (mut from_upstream, mut to_upstream): (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
 ) -> Result<(), Broken> {
-    let (mut from_upstream, mut to_upstream) = upstream.split();
     let given_up = send.stopped();
     // After a reset the kernel may report the end of the upstream's bytes as a good one: whoever saw
     // the error first must tell the other direction.
@@ -203,7 +206,14 @@ async fn copy_both(
         match copy(&[], &mut from_upstream, &mut send).await {
             Ok(()) if upstream_broke.load(Ordering::Relaxed) => Err(Broken::Upstream(gone())),
             Ok(()) => send.shutdown().await.map_err(Broken::Edge),
-            Err((Side::Read, error)) => Err(Broken::Upstream(error)),
+            Err((Side::Read, error)) => {
+                if error.kind() == io::ErrorKind::UnexpectedEof {
+                    // TLS that ended without its close_notify: many apps do so after a good answer. A
+                    // reset overtakes what is on its way, so it waits a moment.
+                    tokio::time::sleep(CUT_SHORT_AFTER).await;
+                }
+                Err(Broken::Upstream(error))
+            }
             Err((Side::Write, error)) => Err(Broken::Edge(error)),
         }
     };
@@ -226,7 +236,9 @@ async fn copy_towards_upstream(
     loop {
         tokio::select! {
             biased;
-            written = to_upstream.write_all(&buffer) => written.map_err(|error| (Side::Write, error))?,
+            written = write_through(to_upstream, &buffer) => {
+                written.map_err(|error| (Side::Write, error))?;
+            }
             () = receive.reset() => return Err((Side::Read, gone())),
         }
         buffer.clear();
@@ -255,6 +267,12 @@ async fn copy(
     }
 }
 
+/// TLS keeps what the socket did not take until it is flushed.
+async fn write_through(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    to.write_all(bytes).await?;
+    to.flush().await
+}
+
 /// Which end of a copy failed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Side {
@@ -270,6 +288,9 @@ fn gone() -> io::Error {
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// A bind's answer is on its way when a stream for it comes.
 const ROUTE_WITHIN: Duration = Duration::from_secs(2);
+/// How long the edge has to take what an app sent before it broke TLS off. It may be a whole answer,
+/// whose length the edge knows; one that ends where the connection does is broken, and only then looks so.
+const CUT_SHORT_AFTER: Duration = Duration::from_secs(2);
 const PROBE_WITHIN: Duration = Duration::from_secs(10);
 const PROBE_BYTES_MAX: u64 = 64 * 1024;
 /// Two such buffers for each open stream.

@@ -45,6 +45,27 @@ pub struct BindRequest {
     /// Networks that may not connect, whatever else is said.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cidr_deny: Vec<String>,
+    /// Which HTTP the edge speaks to the upstream, through the stream. Whether there is TLS below it is
+    /// the agent's business.
+    #[serde(default, skip_serializing_if = "UpstreamProtocol::is_default")]
+    pub upstream_protocol: UpstreamProtocol,
+    /// What the upstream is sent as `Host`, or `:authority`; without one, what the visitor named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_header: Option<String>,
+}
+
+/// Which HTTP an upstream is spoken to in.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 with prior knowledge (RFC 9113 §3.3).
+    Http2,
+    /// A newer agent's; refused, since speaking anything else would be a guess.
+    #[serde(other)]
+    Unknown,
 }
 
 /// The login that an agent wants in front of its endpoint.
@@ -109,6 +130,19 @@ impl BindRequest {
         for list in [&self.cidr_allow, &self.cidr_deny] {
             check_networks(list)?;
         }
+        if self.upstream_protocol == UpstreamProtocol::Unknown {
+            let message = "this edge speaks HTTP/1.1 and HTTP/2 to an upstream".to_owned();
+            return Err((Code::UpstreamInvalid, message));
+        }
+        if let Some(host) = &self.host_header
+            && !is_authority(host)
+        {
+            let message = format!(
+                "{:?} is not usable as a Host header",
+                limits::clip(host, 80)
+            );
+            return Err((Code::UpstreamInvalid, message));
+        }
         self.login.as_ref().map_or(Ok(()), LoginOptions::check)
     }
 }
@@ -136,6 +170,25 @@ fn check_networks(list: &[String]) -> Result<(), (Code, String)> {
             Err((Code::AddressRuleInvalid, message))
         }
     }
+}
+
+impl UpstreamProtocol {
+    /// Whether it need not be said.
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde's skip_serializing_if passes a reference"
+    )]
+    fn is_default(&self) -> bool {
+        *self == Self::Http1
+    }
+}
+
+/// `host` or `host:port`, as a Host header takes it: no user, no path, nothing that ends a header.
+fn is_authority(text: &str) -> bool {
+    (1..=limits::ADDR_BYTES_MAX).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
 }
 
 impl LoginOptions {

@@ -75,7 +75,7 @@ codes! {
     1007 RequestTimeout "request_timeout" 408 Client "The request did not arrive in time." "Send it again on a better connection.";
     1008 TooManyConnections "too_many_connections" 429 Client "This address has too many connections." "Close some and try again.";
     1009 BadRequest "bad_request" 400 Client "The request is malformed or was broken off." "Correct it and send it again.";
-    1010 UpgradeRefused "upgrade_refused" 400 Client "This upgrade is not possible." "Ask for a WebSocket with GET over HTTP/1.1.";
+    1010 UpgradeRefused "upgrade_refused" 400 Client "This upgrade is not possible." "Ask for a WebSocket with GET over HTTP/1.1, or with CONNECT over HTTP/2.";
     1011 MethodNotAllowed "method_not_allowed" 405 Client "The method is not allowed here." "Use one of the methods in the Allow header.";
     1012 UnknownPath "unknown_path" 404 Client "There is nothing under this path." "Check the address.";
     1013 BodyTimeout "body_timeout" 408 Client "The request's body stopped arriving." "Send it again on a better connection.";
@@ -149,8 +149,14 @@ codes! {
     4004 UpstreamBadResponse "upstream_bad_response" 502 Upstream "The local app's answer is not HTTP." "Check that it speaks HTTP/1.1 on that port.";
     4005 EdgeUnreachable "edge_unreachable" 503 Agent "The edge cannot be reached." "Check that it runs and that UDP to its port is not blocked.";
     4006 EdgeUntrusted "edge_untrusted" 403 Agent "The edge's certificate is not the one that the authtoken names." "Use an authtoken of this edge, or name its link-ca.pem with --ca.";
-    4007 UpstreamInvalid "upstream_invalid" 400 Agent "This is not usable as the local app's address." "Give a port, host:port or http://host:port.";
+    4007 UpstreamInvalid "upstream_invalid" 400 Agent "This is not usable as the local app's address." "Give a port, host:port, http://host:port or https://host:port.";
     4008 ConfigInvalid "config_invalid" 400 Agent "The configuration is not usable." "See the line named in the message.";
+    4009 UpstreamUntrusted "upstream_untrusted" 502 Upstream "The local app's certificate is not one that its agent trusts." "Name its CA with --upstream-ca; on a machine of your own, --upstream-tls-verify=false does without.";
+    4010 UpstreamNameMismatch "upstream_name_mismatch" 502 Upstream "The local app's certificate is for another name." "Give the agent the app's address by the name in the certificate, or that name with --host-header.";
+    4011 UpstreamTlsFailed "upstream_tls_failed" 502 Upstream "The local app and its agent did not agree on TLS." "Check that the app speaks TLS on that port; an app without it wants an http:// address.";
+    4012 UpstreamProtocolMismatch "upstream_protocol_mismatch" 502 Upstream "The local app does not speak the version of HTTP that its agent was told." "Leave --upstream-protocol out for HTTP/1.1, or set it to http2.";
+    4013 UpstreamWithoutWebSocket "upstream_without_websocket" 502 Upstream "The local app does not take WebSockets over HTTP/2." "Enable RFC 8441 in the app, or leave --upstream-protocol=http2 out.";
+    4014 UpstreamUnverified "upstream_unverified" 200 Agent "The local app's certificate is not checked." "Leave --upstream-tls-verify out, and name the app's CA with --upstream-ca.";
     5001 StoreUnavailable "store_unavailable" 503 Us "The edge cannot use its store at the moment." "Try again in a moment; nothing was lost.";
     5002 StoreFull "store_full" 503 Us "The edge's store is full." "Tell the operator: free space on its disk.";
     5003 Internal "internal" 500 Us "Something went wrong in the edge." "Try again; if it stays, tell the operator the request id.";

@@ -16,7 +16,9 @@ use std::vec;
 use std::vec::Vec;
 
 use crate::authtoken::TokenSecret;
-use crate::bind::{BindRequest, EndpointKind, LoginOptions, Notice, ProxyProtocol};
+use crate::bind::{
+    BindRequest, EndpointKind, LoginOptions, Notice, ProxyProtocol, UpstreamProtocol,
+};
 use crate::code::Code;
 use crate::control::{AgentControl, EdgeControl, agent, edge};
 use crate::frame::Frame;
@@ -61,6 +63,8 @@ fn bind(request: u32) -> BindRequest {
         proxy_protocol: ProxyProtocol::None,
         cidr_allow: Vec::new(),
         cidr_deny: Vec::new(),
+        upstream_protocol: UpstreamProtocol::Http1,
+        host_header: None,
     }
 }
 
@@ -73,6 +77,8 @@ fn full_bind(request: u32) -> BindRequest {
             allow_emails: vec!["ada@example.test".to_owned()],
             allow_domains: vec!["example.test".to_owned()],
         }),
+        upstream_protocol: UpstreamProtocol::Http2,
+        host_header: Some("localhost:8080".to_owned()),
         ..bind(request)
     }
 }

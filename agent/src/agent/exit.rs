@@ -54,7 +54,12 @@ impl From<Code> for Exit {
             | Code::StoreUnavailable
             | Code::StoreFull => Self::EdgeUnreachable,
             Code::EdgeUntrusted => Self::EdgeUntrusted,
-            Code::UpstreamUnreachable | Code::UpstreamTimeout => Self::UpstreamDown,
+            Code::UpstreamUnreachable
+            | Code::UpstreamTimeout
+            | Code::UpstreamUntrusted
+            | Code::UpstreamNameMismatch
+            | Code::UpstreamTlsFailed
+            | Code::UpstreamProtocolMismatch => Self::UpstreamDown,
             _ => Self::Internal,
         }
     }

@@ -5,12 +5,14 @@
 //! until they work: ignoring them would open what was meant to be closed. Anything else is a slip of
 //! the pen, and refused with its line.
 
-use proto::bind::LoginOptions;
+use std::path::PathBuf;
+
+use proto::bind::{LoginOptions, UpstreamProtocol};
 
 use super::yaml::{
     self, Entries, Node, Placed, Wrong, boolean, is_scalar, list, map, optional, scalar, texts,
 };
-use super::{EndpointConfig, Place, SecretText};
+use super::{EndpointConfig, HostHeader, Place, SecretText, SpeakConfig};
 
 /// What a file says.
 #[derive(Debug, Default, Eq, PartialEq)]
@@ -172,12 +174,13 @@ fn endpoint_v3(item: Placed<Node>) -> Result<EndpointConfig, Wrong> {
                 for (key, value) in map(value, "upstream")? {
                     match key.value.as_str() {
                         "url" => endpoint.upstream = Some(scalar(value, "url")?),
-                        "protocol" if is_scalar(&value, "http1") => {}
-                        "protocol" | "proxy_protocol" => {
+                        "protocol" => endpoint.speak.protocol = protocol(value, "protocol")?,
+                        "proxy_protocol" => {
                             return Err(Wrong::at(key.place, not_yet(&key.value)));
                         }
                         other => {
-                            return Err(Wrong::at(key.place, unknown(other, "upstream", &["url"])));
+                            let known = &["url", "protocol"];
+                            return Err(Wrong::at(key.place, unknown(other, "upstream", known)));
                         }
                     }
                 }
@@ -190,6 +193,7 @@ fn endpoint_v3(item: Placed<Node>) -> Result<EndpointConfig, Wrong> {
                 }
             }
             "description" | "metadata" => {}
+            other if SPEAK_KEYS.contains(&other) => speak(&mut endpoint.speak, &key, value)?,
             other if ENDPOINT_NOT_YET.contains(&other) => {
                 return Err(Wrong::at(key.place, not_yet(other)));
             }
@@ -230,6 +234,7 @@ fn tunnel_v2(name: Placed<String>, tunnel: Placed<Node>) -> Result<EndpointConfi
                 }
             }
             "inspect" | "metadata" | "description" => {}
+            other if SPEAK_KEYS.contains(&other) => speak(&mut endpoint.speak, &key, value)?,
             other if ENDPOINT_NOT_YET.contains(&other) => {
                 return Err(Wrong::at(key.place, not_yet(other)));
             }
@@ -242,6 +247,42 @@ fn tunnel_v2(name: Placed<String>, tunnel: Placed<Node>) -> Result<EndpointConfi
         }
     }
     endpoint.finish(name.place, "addr:")
+}
+
+/// How the local app is spoken to: our names and ngrok's.
+fn speak(speak: &mut SpeakConfig, key: &Placed<String>, value: Placed<Node>) -> Result<(), Wrong> {
+    let name = key.value.as_str();
+    match name {
+        "upstream_protocol" | "app_protocol" => speak.protocol = protocol(value, name)?,
+        "host_header" => {
+            let host = optional(value, name)?;
+            speak.host_header = host
+                .as_deref()
+                .map_or(HostHeader::Preserve, HostHeader::from);
+        }
+        "upstream_tls_verify" | "verify_upstream_tls" => {
+            speak.tls_verify = boolean(&value, name)?;
+        }
+        "upstream_ca" | "upstream_tls_verify_cas" => {
+            speak.ca = optional(value, name)?.map(PathBuf::from);
+        }
+        other => {
+            return Err(Wrong::at(
+                key.place,
+                unknown(other, "an endpoint", SPEAK_KEYS),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn protocol(value: Placed<Node>, key: &str) -> Result<UpstreamProtocol, Wrong> {
+    let place = value.place;
+    match optional(value, key)?.as_deref() {
+        None | Some("http1") => Ok(UpstreamProtocol::Http1),
+        Some("http2") => Ok(UpstreamProtocol::Http2),
+        Some(_) => Err(Wrong::at(place, format!("{key} must be http1 or http2"))),
+    }
 }
 
 fn oauth(value: Placed<Node>) -> Result<LoginOptions, Wrong> {
@@ -275,6 +316,7 @@ struct Draft {
     url: Option<String>,
     pooling: bool,
     login: Option<LoginOptions>,
+    speak: SpeakConfig,
 }
 
 impl Draft {
@@ -293,6 +335,7 @@ impl Draft {
             url: self.url,
             pooling: self.pooling,
             login: self.login,
+            speak: self.speak,
         })
     }
 }
@@ -352,7 +395,17 @@ const AGENT_NOT_YET: &[&str] = &[
     "proxy_url",
     "socks5_proxy",
 ];
-const ENDPOINT_KEYS: &[&str] = &["name", "url", "upstream", "pooling_enabled", "oauth"];
+const ENDPOINT_KEYS: &[&str] = &[
+    "name",
+    "url",
+    "upstream",
+    "pooling_enabled",
+    "oauth",
+    "upstream_protocol",
+    "host_header",
+    "upstream_tls_verify",
+    "upstream_ca",
+];
 const TUNNEL_KEYS: &[&str] = &[
     "proto",
     "addr",
@@ -360,6 +413,20 @@ const TUNNEL_KEYS: &[&str] = &[
     "subdomain",
     "pooling_enabled",
     "oauth",
+    "app_protocol",
+    "host_header",
+    "upstream_tls_verify",
+    "upstream_tls_verify_cas",
+];
+/// How the local app is spoken to, in either version.
+const SPEAK_KEYS: &[&str] = &[
+    "app_protocol",
+    "host_header",
+    "upstream_ca",
+    "upstream_protocol",
+    "upstream_tls_verify",
+    "upstream_tls_verify_cas",
+    "verify_upstream_tls",
 ];
 const ENDPOINT_NOT_YET: &[&str] = &[
     "agent_tls_termination",
@@ -367,7 +434,6 @@ const ENDPOINT_NOT_YET: &[&str] = &[
     "circuit_breaker",
     "compression",
     "crt",
-    "host_header",
     "ip_restriction",
     "key",
     "labels",

@@ -40,6 +40,7 @@ fn endpoint(upstream: &str) -> EndpointConfig {
         url: None,
         pooling: false,
         login: None,
+        speak: SpeakConfig::default(),
     }
 }
 
@@ -111,6 +112,50 @@ tunnels:
 }
 
 #[test]
+fn how_the_local_app_is_spoken_to_is_read_by_either_name() {
+    let wanted = SpeakConfig {
+        protocol: UpstreamProtocol::Http2,
+        host_header: HostHeader::Fixed("app.internal".to_owned()),
+        tls_verify: false,
+        ca: Some("/etc/app.pem".into()),
+    };
+    for text in [
+        "tunnels:
+  web:
+    addr: https://localhost:8443
+    app_protocol: http2
+    host_header: app.internal
+    upstream_tls_verify: false
+    upstream_tls_verify_cas: /etc/app.pem
+",
+        "endpoints:
+  - name: web
+    upstream: {url: 'https://localhost:8443', protocol: http2}
+    host_header: app.internal
+    verify_upstream_tls: false
+    upstream_ca: /etc/app.pem
+",
+        "endpoints:
+  - name: web
+    upstream: {url: 'https://localhost:8443'}
+    upstream_protocol: http2
+    host_header: app.internal
+    upstream_tls_verify: false
+    upstream_ca: /etc/app.pem
+",
+    ] {
+        assert_eq!(read(text).endpoints[0].speak, wanted, "{text}");
+    }
+    let plain = "endpoints:\n  - name: web\n    upstream: {url: 1}\n    host_header: rewrite\n";
+    let speak = &read(plain).endpoints[0].speak;
+    assert_eq!(speak.host_header, HostHeader::Rewrite);
+    assert!(
+        speak.tls_verify,
+        "an app is checked unless somebody says no"
+    );
+}
+
+#[test]
 fn nothing_is_a_configuration_too() {
     for text in ["", "# a comment\n", "version: 3\n", "agent:\n"] {
         assert_eq!(read(text).endpoints, [], "{text:?}");
@@ -145,9 +190,9 @@ fn what_is_wrong_is_refused_with_its_line() {
         ("endpoints:\n  - upstream: {url: 1}\n", 2, "no name"),
         ("endpoints:\n  - name: web\n", 2, "no local app"),
         (
-            "endpoints:\n  - name: web\n    upstream: {url: 1, protocol: http2}\n",
+            "endpoints:\n  - name: web\n    upstream: {url: 1, protocol: http3}\n",
             3,
-            "does not work yet",
+            "http1 or http2",
         ),
         (
             "endpoints:\n  - name: web\n    upstream: {url: 1}\n    traffic_policy: x\n",
@@ -225,7 +270,7 @@ fn the_authtoken_never_shows() {
         authtoken: Some(SecretText::new(secret)),
         ..Environment::default()
     };
-    let given = given(Wanted::This(endpoint("8080")));
+    let given = given(Wanted::This(Box::new(endpoint("8080"))));
     let config = Config::load(given, &environment).unwrap();
     for shown in [
         format!("{environment:?}"),
@@ -274,7 +319,7 @@ fn each_kind_of_missing_authtoken_has_its_code() {
             authtoken: text.map(|text| SecretText::new(text.to_owned())),
             ..Environment::default()
         };
-        let given = given(Wanted::This(endpoint("8080")));
+        let given = given(Wanted::This(Box::new(endpoint("8080"))));
         let config = Config::load(given, &environment).unwrap();
         let error = config.authtoken().unwrap_err();
         assert_eq!(error.code, code);
@@ -319,7 +364,7 @@ fn the_file_is_found_in_order() {
 fn a_named_file_must_exist() {
     let given = Given {
         file: Some("/nonexistent/agent.yml".into()),
-        ..given(Wanted::This(endpoint("8080")))
+        ..given(Wanted::This(Box::new(endpoint("8080"))))
     };
     let error = Config::load(given, &Environment::default()).unwrap_err();
     assert_eq!(error.code, Code::ConfigInvalid);

@@ -19,7 +19,7 @@ use crate::ingress::headers;
 use crate::ingress::request::{RequestBody, Target};
 use crate::ingress::upgrade::Protocol;
 use crate::model::session::CutReason;
-use crate::tunnel::registry::{Binding, Registry};
+use crate::tunnel::registry::{Binding, Registry, Serving};
 use crate::tunnel::stream::AgentStream;
 
 /// A request that was let in, taken apart.
@@ -37,6 +37,7 @@ pub(crate) struct Passed {
 pub(crate) struct Opened {
     stream: AgentStream,
     load: Load,
+    serving: Serving,
 }
 
 /// Picks a tunnel and opens a stream. Nothing of the request has been sent by then, so a tunnel whose
@@ -63,7 +64,14 @@ pub(crate) async fn open(
             stream = AgentStream::open(&binding.tunnel.link, &head) => stream,
         };
         match stream {
-            Ok(stream) => return Ok(Opened { stream, load }),
+            Ok(stream) => {
+                let serving = binding.serving;
+                return Ok(Opened {
+                    stream,
+                    load,
+                    serving,
+                });
+            }
             Err(refused) => {
                 tracing::debug!(code = %refused.code, message = refused.message, "stream not opened");
                 if !refused.is_link_lost {
@@ -97,6 +105,9 @@ pub(crate) async fn forward(
     let asked = parts.headers.get(header::UPGRADE).cloned();
     headers::clean_request(&mut parts.headers);
     headers::add_forwarding(&mut parts.headers, client, &target, identity);
+    if let Some(host) = opened.serving.host_header {
+        parts.headers.insert(header::HOST, host);
+    }
     if upgrade.is_some()
         && let Some(protocol) = asked
     {

@@ -222,6 +222,7 @@ const HOST_MAX: usize = 253;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ingress::proxied::Ends;
     use std::sync::Arc;
 
     #[expect(clippy::unwrap_in_result, reason = "the test's own input is valid")]
@@ -231,7 +232,12 @@ mod tests {
         uri: &str,
         hosts: &[&str],
     ) -> Result<Target, Code> {
-        let connection = Connection::new(([127, 0, 0, 1], 1).into(), sni.map(Arc::from), version);
+        let address = ([127, 0, 0, 1], 1).into();
+        let ends = Ends {
+            client: address,
+            edge: address,
+        };
+        let connection = Connection::new(ends, sni.map(Arc::from), version);
         let mut headers = HeaderMap::new();
         for host in hosts {
             headers.append(header::HOST, host.parse().unwrap());

@@ -24,7 +24,7 @@ use crate::store::StoreError;
 use crate::tunnel::bind::{Asker, Granted, Refusal};
 use crate::tunnel::link::{Link, LinkStream};
 use crate::tunnel::listen::{Place, Tunnels};
-use crate::tunnel::registry::{Binding, Close, Joined, Tunnel};
+use crate::tunnel::registry::{Binding, Close, Joined, Serving, Tunnel};
 use crate::tunnel::stream::AgentStream;
 
 /// Serves one agent from its first frame to the end of its link.
@@ -406,7 +406,7 @@ async fn bind(
         tunnel: Arc::clone(&tunnel),
         generation: request.generation,
         pooling: request.pooling,
-        proxy_protocol: request.proxy_protocol,
+        serving: Serving::of(&request),
         superseded: superseded.clone(),
     };
     let refused = |code: Code| Refusal::new(code, code.meaning().to_owned());

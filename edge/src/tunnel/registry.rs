@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use proto::bind::ProxyProtocol;
+use http::HeaderValue;
+use proto::bind::{BindRequest, ProxyProtocol, UpstreamProtocol};
 use proto::code::Code;
 use proto::head::ProxyAddrs;
 use proto::id::{AuthtokenId, EndpointId, InstanceId, TunnelId};
@@ -42,8 +43,7 @@ pub(crate) struct Binding {
     pub(crate) tunnel: Arc<Tunnel>,
     pub(crate) generation: u64,
     pub(crate) pooling: bool,
-    /// Whether its upstream is told who connected. Such streams are for one connection only.
-    pub(crate) proxy_protocol: ProxyProtocol,
+    pub(crate) serving: Serving,
     /// Given up in favour of a newer one: its driver tells the agent.
     pub(crate) superseded: CancellationToken,
 }
@@ -51,8 +51,18 @@ pub(crate) struct Binding {
 impl Binding {
     /// Whom the upstream is told of, if it wants to know.
     pub(crate) fn proxy_addrs(&self, client: SocketAddr, edge: SocketAddr) -> Option<ProxyAddrs> {
-        (self.proxy_protocol != ProxyProtocol::None).then(|| ProxyAddrs::new(client, edge))
+        (self.serving.proxy_protocol != ProxyProtocol::None).then(|| ProxyAddrs::new(client, edge))
     }
+}
+
+/// How the upstream behind a binding wants to be spoken to. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Serving {
+    pub(crate) upstream_protocol: UpstreamProtocol,
+    /// In the place of the host that the visitor named.
+    pub(crate) host_header: Option<HeaderValue>,
+    /// Whether it is told who connected. Such streams are for one connection only.
+    pub(crate) proxy_protocol: ProxyProtocol,
 }
 
 /// A tunnel's place in the registry.
@@ -190,6 +200,20 @@ impl Registry {
             .keys()
             .copied()
             .collect()
+    }
+}
+
+impl Serving {
+    /// What a bind that passed its check asks for.
+    pub(crate) fn of(request: &BindRequest) -> Self {
+        Self {
+            upstream_protocol: request.upstream_protocol,
+            host_header: request
+                .host_header
+                .as_deref()
+                .and_then(|host| HeaderValue::from_str(host).ok()),
+            proxy_protocol: request.proxy_protocol,
+        }
     }
 }
 

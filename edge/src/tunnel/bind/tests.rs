@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use proto::bind::{ProxyProtocol, UpstreamProtocol};
+
 use super::*;
 use crate::store::embedded::Embedded;
 use crate::store::seal::Sealer;
@@ -85,6 +87,8 @@ async fn an_open_door_is_said() {
             proxy_protocol: ProxyProtocol::None,
             cidr_allow: Vec::new(),
             cidr_deny: Vec::new(),
+            upstream_protocol: UpstreamProtocol::Http1,
+            host_header: None,
         };
         binder.claim(asker, &request, |_, _| Ok(())).await
     };
