@@ -20,7 +20,7 @@ async fn tell(watched: &Watched, status: &Status) {
     let mut health = watched.health();
     let mut was_down = false;
     // The outcome is in the health.
-    let _ = watched.dial().await;
+    let _ = watched.dial(None).await;
     loop {
         let now = health.borrow_and_update().clone();
         let upstream = watched.upstream().to_string();
@@ -30,7 +30,7 @@ async fn tell(watched: &Watched, status: &Status) {
             }
             was_down = true;
             tokio::time::sleep(RETRY_EVERY).await;
-            let _ = watched.dial().await;
+            let _ = watched.dial(None).await;
         } else {
             if was_down {
                 status.say(Event::UpstreamUp { upstream });

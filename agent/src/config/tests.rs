@@ -41,6 +41,7 @@ fn endpoint(upstream: &str) -> EndpointConfig {
         pooling: false,
         login: None,
         speak: SpeakConfig::default(),
+        door: DoorConfig::default(),
     }
 }
 
