@@ -3,6 +3,7 @@
 //! - `forward`: bytes go both ways as they are, with back-pressure, upgrades and errors that explain.
 //! - `restart`: names come back, sessions survive, what was revoked stays revoked.
 //! - `agent_cli`, `edge_cli`: every failure is one sentence with its next step and an exit code.
+//! - `raw`: TCP and TLS endpoints, address rules, PROXY protocol in both directions.
 //! - `login`: who gets in, who does not, and what the app is told.
 //! - `providers`: the same login at providers that nobody here wrote.
 //! - `browser`: two real browsers, from signing in to being thrown out.
@@ -41,6 +42,7 @@ mod hostile;
 mod login;
 mod places;
 mod providers;
+mod raw;
 mod restart;
 mod review;
 mod revoke;

@@ -33,6 +33,7 @@ pub mod operator;
 pub mod process;
 pub mod provider;
 pub mod random;
+pub mod raw;
 pub mod require;
 pub mod traffic;
 pub mod upstream;
