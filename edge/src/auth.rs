@@ -45,7 +45,7 @@ use crate::store::{Store, StoreError};
 
 pub(crate) use authorize::Verdict;
 pub(crate) use fetch::wants_page;
-pub(crate) use permit::Permit;
+pub(crate) use permit::{Delivery, Permit};
 pub(crate) use reply::Reply;
 
 /// Judges requests and answers the paths that belong to logging in. Shared by all workers.

@@ -1,8 +1,9 @@
 //! The public door: connections, requests, and the story of each in `handle`.
 //!
 //! Reading order: `listener`, `proxied`, `hello`, `http`, `handle`, `request`, `headers`, `forward`,
-//! `exchange`, `upgrade`; `tcp` and `raw` for what is no HTTP; `respond` is the one place where an error becomes HTTP here. Nothing is decided in
-//! this module: `auth` judges, `tunnel` picks.
+//! `exchange`, `upstream`, `pool`, `tail`, `upgrade`, `websocket`, `streams`; `tcp` and `raw` for what is
+//! no HTTP; `respond` is the one place where an error becomes HTTP here. Nothing is decided in this
+//! module: `auth` judges, `tunnel` picks.
 
 pub(crate) mod access_log;
 pub(crate) mod body;
@@ -15,12 +16,17 @@ pub(crate) mod headers;
 pub(crate) mod hello;
 pub(crate) mod http;
 pub(crate) mod listener;
+pub(crate) mod pool;
 pub(crate) mod proxied;
 pub(crate) mod raw;
 pub(crate) mod request;
 pub(crate) mod respond;
+pub(crate) mod streams;
+pub(crate) mod tail;
 pub(crate) mod tcp;
 pub(crate) mod upgrade;
+pub(crate) mod upstream;
+pub(crate) mod websocket;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +56,14 @@ pub(crate) struct Ingress {
     /// For TLS endpoints that this edge ends: as for HTTP, without naming protocols.
     pub(crate) raw_tls: Arc<rustls::ServerConfig>,
     pub(crate) shutdown: Shutdown,
+}
+
+/// What one worker serves requests with: what all share, and what is its own.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) ingress: Arc<Ingress>,
+    /// Upstream connections live on the worker that made them.
+    pub(crate) pool: Arc<pool::Pool>,
 }
 
 /// Bounds on what a client may hold.

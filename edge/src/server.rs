@@ -38,7 +38,7 @@ use crate::store::embedded::Embedded;
 use crate::store::seal::Sealer;
 use crate::trust::lease::Lease;
 use crate::tunnel::bind::Binder;
-use crate::tunnel::link::Listener;
+use crate::tunnel::link::Seat;
 use crate::tunnel::listen::Tunnels;
 use crate::tunnel::registry::Registry;
 
@@ -55,7 +55,8 @@ pub(crate) async fn run(settings: Settings, json: bool) -> Result<(), StartError
 /// Every part, built and not yet serving.
 struct Edge {
     ready: ready::Ready,
-    bound: Bound,
+    tcp: Vec<std::net::TcpListener>,
+    seats: Vec<Seat>,
     ingress: Arc<Ingress>,
     acceptor: TlsAcceptor,
     admission: Arc<Admission>,
@@ -163,15 +164,10 @@ impl Edge {
         .start()
         .await
         .map_err(StartError::Store)?;
+        let seats = Seat::all(bound.udp, quic, &cluster_key.derive("link reset"))
+            .map_err(StartError::Io)?;
         let mut tunnels = Tunnels {
-            listener: Arc::new(
-                Listener::new(
-                    bound.udp.try_clone().map_err(StartError::Io)?,
-                    quic,
-                    &cluster_key.derive("link reset"),
-                )
-                .map_err(StartError::Io)?,
-            ),
+            listeners: Arc::default(),
             registry: Arc::clone(&registry),
             store: Arc::clone(&store),
             binder: binder(settings, &store, &site, clock, &cluster_key),
@@ -210,7 +206,8 @@ impl Edge {
         tunnels.binder.ports = doors::tcp_ports(settings, bound.address.ip(), &ingress, &admission);
         Ok(Self {
             ready,
-            bound,
+            tcp: bound.tcp,
+            seats,
             ingress,
             acceptor,
             admission,
@@ -235,14 +232,14 @@ impl Edge {
             doors::operator_socket(&self.settings.data_dir, self.admin.socket(), &self.shutdown)
                 .await?;
         let workers = Workers::start(
-            self.bound.tcp,
+            self.tcp,
+            self.seats,
+            &self.tunnels,
             &self.ingress,
             &self.acceptor,
             &self.admission,
         )
         .map_err(StartError::Io)?;
-        let tunnels = self.tunnels.clone();
-        self.shutdown.spawn(self.tunnels.run());
         self.shutdown.spawn(activity::run(
             Arc::clone(&self.live),
             Arc::clone(&self.store),
@@ -280,7 +277,7 @@ impl Edge {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tunnels.end().await;
+        self.tunnels.end().await;
         activity::flush(&self.live, &self.store).await;
         drop(socket);
         let halted = tokio::task::spawn_blocking(move || workers.halt());

@@ -48,4 +48,5 @@ mod review;
 mod revoke;
 mod rounds;
 mod secrets;
+mod transparent;
 mod unauthorized;

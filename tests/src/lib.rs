@@ -20,6 +20,7 @@
 pub mod api;
 pub mod chrome;
 pub mod clock;
+pub mod exact;
 pub mod fault;
 pub mod form;
 pub mod http;
@@ -35,6 +36,7 @@ pub mod provider;
 pub mod random;
 pub mod raw;
 pub mod require;
+pub mod scripted;
 pub mod traffic;
 pub mod upstream;
 pub mod user;

@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::model::endpoint::{Access, Endpoint};
 use crate::model::session::{CutReason, Session};
 use crate::policy::{Decision, admits, evaluate};
+pub(crate) use crate::session::live::Delivery;
 use crate::session::live::Watcher;
 
 /// Proof that a request is allowed.
@@ -64,12 +65,9 @@ impl Permit {
         &self.endpoint
     }
 
-    /// Says that the exchange is over as far as can be seen: a cut is still heard, but no longer
-    /// counted as one of something open.
-    pub(crate) fn note_delivered(&mut self) {
-        if let Some(holder) = &mut self.holder {
-            holder.watcher.note_delivered();
-        }
+    /// For saying that the exchange is over as far as can be seen. `None` where nobody is signed in.
+    pub(crate) fn delivery(&self) -> Option<Delivery> {
+        self.holder.as_ref().map(|holder| holder.watcher.delivery())
     }
 
     /// Resolves when the right has ended: session revoked, absolute end, endpoint changed so that it

@@ -1,26 +1,33 @@
 //! From a permit and a tunnel to a response: the request is made ready, a stream opened, the exchange
 //! begun. Forwarding takes the permit by value: code that forwards without authorising does not compile.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version as HttpVersion, request};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use proto::code::Code;
-use proto::head::{StreamHead, StreamKind};
+use proto::head::{ProxyAddrs, StreamHead, StreamKind};
+use proto::id::EndpointId;
 
 use crate::auth::Permit;
+use crate::ingress::Worker;
 use crate::ingress::body::ResponseBody;
 use crate::ingress::connection::{Connection, Version};
-use crate::ingress::exchange::{Answer, Exchange, NoAnswer};
+use crate::ingress::exchange::{Answer, Exchange, Home, NoAnswer};
 use crate::ingress::headers;
-use crate::ingress::request::{RequestBody, Target};
-use crate::ingress::upgrade::Protocol;
+use crate::ingress::pool::{Idle, Key};
+use crate::ingress::request::{RequestBody, Target, hold_for_continue};
+use crate::ingress::upgrade::{Client, Protocol};
+use crate::ingress::upstream::Upstream;
+use crate::ingress::websocket::{self, Extended};
 use crate::model::session::CutReason;
-use crate::tunnel::registry::{Binding, Registry, Serving};
-use crate::tunnel::stream::AgentStream;
+use crate::tunnel::registry::{Binding, Serving, Tunnel};
+use crate::tunnel::stream::{AgentStream, NotOpened};
 
 /// A request that was let in, taken apart.
 #[derive(Debug)]
@@ -32,55 +39,134 @@ pub(crate) struct Passed {
     pub(crate) body_idle: Duration,
 }
 
-/// A stream to the upstream of an endpoint, and its weight on the tunnel that carries it.
+/// The way to the upstream of an endpoint, and its weight on the tunnel that carries it.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    stream: AgentStream,
+    way: Way,
     load: Load,
     serving: Serving,
 }
 
-/// Picks a tunnel and opens a stream. Nothing of the request has been sent by then, so a tunnel whose
-/// link turns out to be dead is left, and the next one is asked.
+#[derive(Debug)]
+enum Way {
+    Fresh(Box<(Upstream, Home)>),
+    Idle(Idle),
+}
+
+/// Which upstream connections a request may have.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Reuse {
+    /// A fresh one only.
+    Never,
+    /// One that was idle for no longer than this.
+    IdleFor(Duration),
+}
+
+impl Reuse {
+    pub(crate) fn of(parts: &request::Parts, body: &Incoming) -> Self {
+        if parts.headers.contains_key(header::UPGRADE) {
+            Self::Never
+        } else if parts.method.is_idempotent() && body.is_end_stream() {
+            Self::IdleFor(IDLE_REPEATABLE_MAX)
+        } else {
+            Self::IdleFor(IDLE_ONCE_MAX)
+        }
+    }
+}
+
+/// Picks a tunnel and finds an idle connection over it, or opens a stream. Nothing of the request has
+/// been sent by then, so an agent that does not get through, for whatever reason, is left, and the
+/// next one is asked.
 ///
 /// # Errors
 /// `endpoint_offline` when no tunnel is left; the code that says who failed; or why the permit ended.
 pub(crate) async fn open(
     permit: &mut Permit,
-    registry: &Registry,
+    worker: &Worker,
     connection: &Connection,
+    reuse: Reuse,
 ) -> Result<Opened, Code> {
+    let registry = &worker.ingress.registry;
     let endpoint = permit.endpoint().id;
-    loop {
-        let binding = registry.pick(endpoint).ok_or(Code::EndpointOffline)?;
-        let head = StreamHead {
-            proxy: binding.proxy_addrs(connection.peer, connection.local),
-            ..StreamHead::new(StreamKind::Http, endpoint, binding.generation)
+    let mut tried = Vec::new();
+    let mut failed = Code::EndpointOffline;
+    while let Some(binding) = registry.pick(endpoint, &tried) {
+        let tunnel = &binding.tunnel;
+        let key = Key {
+            endpoint,
+            tunnel: tunnel.id,
+            generation: binding.generation,
         };
-        let load = Load::on(&binding);
-        let stream = tokio::select! {
-            biased;
-            reason = permit.cut() => return Err(code_of(reason)),
-            stream = AgentStream::open(&binding.tunnel.link, &head) => stream,
-        };
-        match stream {
-            Ok(stream) => {
-                let serving = binding.serving;
-                return Ok(Opened {
-                    stream,
+        // An upstream that was told who connected is told once: its connection is that client's.
+        let proxy = binding.proxy_addrs(connection.peer, connection.local);
+        if let Reuse::IdleFor(age_max) = reuse
+            && proxy.is_none()
+            && let Some(idle) = connection
+                .own
+                .take(&key)
+                .or_else(|| worker.pool.take(&key, age_max))
+        {
+            return Ok(Opened {
+                way: Way::Idle(idle),
+                load: Load::on(&binding),
+                serving: binding.serving,
+            });
+        }
+        let slot = tunnel.reserve().or_else(|| {
+            worker.pool.evict(tunnel.id);
+            tunnel.reserve()
+        });
+        let opened = match slot {
+            Some(slot) => {
+                let load = Load::on(&binding);
+                let home = Home {
+                    pool: Arc::clone(&worker.pool),
+                    key,
+                    is_reusable: proxy.is_none(),
+                    _slot: slot,
+                };
+                tokio::select! {
+                    biased;
+                    reason = permit.cut() => return Err(code_of(reason)),
+                    fresh = fresh(&binding, endpoint, proxy) => fresh,
+                }
+                .map(|upstream| Opened {
+                    way: Way::Fresh(Box::new((upstream, home))),
                     load,
-                    serving,
-                });
+                    serving: binding.serving.clone(),
+                })
             }
+            None => Err(NotOpened::new(Code::TunnelBusy, "")),
+        };
+        match opened {
+            Ok(opened) => return Ok(opened),
             Err(refused) => {
                 tracing::debug!(code = %refused.code, message = refused.message, "stream not opened");
-                if !refused.is_link_lost {
-                    return Err(refused.code);
+                if refused.is_link_lost {
+                    registry.unbind(endpoint, tunnel.id);
+                } else {
+                    failed = refused.code;
                 }
-                registry.unbind(endpoint, binding.tunnel.id);
+                tried.push(tunnel.id);
             }
         }
     }
+    Err(failed)
+}
+
+async fn fresh(
+    binding: &Binding,
+    endpoint: EndpointId,
+    proxy: Option<ProxyAddrs>,
+) -> Result<Upstream, NotOpened> {
+    let head = StreamHead {
+        proxy,
+        ..StreamHead::new(StreamKind::Http, endpoint, binding.generation)
+    };
+    let stream = AgentStream::open(&binding.tunnel.link, &head).await?;
+    Upstream::http1(stream)
+        .await
+        .map_err(|code| NotOpened::new(code, "the stream ended at once"))
 }
 
 /// Forwards a request through a tunnel and gives the upstream's response as it begins.
@@ -90,9 +176,62 @@ pub(crate) async fn open(
 pub(crate) async fn forward(
     permit: Permit,
     opened: Opened,
+    worker: &Worker,
     connection: &Connection,
     passed: Passed,
 ) -> Result<Response<ResponseBody>, Code> {
+    let (mut request, upgrade) = towards_upstream(connection, passed)?;
+    let is_extended = upgrade
+        .as_ref()
+        .is_some_and(|client| client.extended.is_some());
+    address(&mut request, &opened.serving);
+    let exchange = Exchange {
+        permit,
+        connection: connection.clone(),
+        open: connection.begin_request(),
+        load: opened.load,
+        upgrade,
+    };
+    let answer = match opened.way {
+        Way::Fresh(fresh) => {
+            let (upstream, home) = *fresh;
+            exchange.begin(upstream, home, request).await
+        }
+        Way::Idle(idle) => exchange.begin_on(idle, request).await,
+    };
+    let answer = match answer {
+        Err(NoAnswer::Again(again)) => {
+            let (mut exchange, mut request) = *again;
+            tracing::debug!("an idle connection was dead: once more on a fresh one");
+            let opened = open(&mut exchange.permit, worker, connection, Reuse::Never).await?;
+            exchange.load = opened.load;
+            address(&mut request, &opened.serving);
+            match opened.way {
+                Way::Fresh(fresh) => {
+                    let (upstream, home) = *fresh;
+                    exchange.begin(upstream, home, request).await
+                }
+                Way::Idle(_) => Err(NoAnswer::Failed(Code::UpstreamClosed)),
+            }
+        }
+        answer => answer,
+    };
+    match answer {
+        Ok(answer) if is_extended && answer.status == StatusCode::SWITCHING_PROTOCOLS => {
+            Ok(websocket::opened(response_of(answer)))
+        }
+        Ok(answer) => Ok(response_of(answer)),
+        Err(NoAnswer::Failed(code)) => Err(code),
+        Err(NoAnswer::Cut(reason)) => Err(code_of(reason)),
+        Err(NoAnswer::Again(_)) => Err(Code::UpstreamClosed),
+    }
+}
+
+/// Makes a client's request the upstream's.
+fn towards_upstream(
+    connection: &Connection,
+    passed: Passed,
+) -> Result<(Request<RequestBody>, Option<Client>), Code> {
     let Passed {
         mut parts,
         body,
@@ -105,8 +244,8 @@ pub(crate) async fn forward(
     let asked = parts.headers.get(header::UPGRADE).cloned();
     headers::clean_request(&mut parts.headers);
     headers::add_forwarding(&mut parts.headers, client, &target, identity);
-    if let Some(host) = opened.serving.host_header {
-        parts.headers.insert(header::HOST, host);
+    if let Some(extended) = upgrade.as_ref().and_then(|client| client.extended.as_ref()) {
+        extended.add_key(&mut parts.headers);
     }
     if upgrade.is_some()
         && let Some(protocol) = asked
@@ -121,19 +260,19 @@ pub(crate) async fn forward(
     *request.uri_mut() = target.path_and_query.into();
     *request.version_mut() = HttpVersion::HTTP_11;
     *request.headers_mut() = parts.headers;
+    hold_for_continue(&mut request);
+    Ok((request, upgrade))
+}
 
-    let open = connection.begin_request();
-    let exchange = Exchange {
-        permit,
-        connection: connection.clone(),
-        open,
-        load: opened.load,
-        upgrade,
-    };
-    match exchange.begin(opened.stream, request).await {
-        Ok(answer) => Ok(response_of(answer)),
-        Err(NoAnswer::Failed(code)) => Err(code),
-        Err(NoAnswer::Cut(reason)) => Err(code_of(reason)),
+/// Names the host that this binding's upstream wants to be called by: the visitor's, or one of its own.
+fn address(request: &mut Request<RequestBody>, serving: &Serving) {
+    let headers = request.headers_mut();
+    let host = serving
+        .host_header
+        .as_ref()
+        .or_else(|| headers.get("x-forwarded-host"));
+    if let Some(host) = host.cloned() {
+        headers.insert(header::HOST, host);
     }
 }
 
@@ -146,7 +285,6 @@ fn response_of(answer: Answer) -> Response<ResponseBody> {
     let switching = (status == StatusCode::SWITCHING_PROTOCOLS).then(|| upgrade_headers(&headers));
     headers::clean_response(&mut headers);
     headers.extend(switching.unwrap_or_default());
-    let body = body.map_or_else(|| bytes::Bytes::new().into(), ResponseBody::Exchange);
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
@@ -164,11 +302,9 @@ fn upgrade_headers(headers: &HeaderMap) -> HeaderMap {
 
 /// The upgrade that a request asks for. One to HTTP/2 in the clear is no business of an upstream
 /// behind us: it would take the connection out of our hands.
-fn upgrade_of(
-    connection: &Connection,
-    parts: &mut request::Parts,
-) -> Result<Option<(Protocol, OnUpgrade)>, Code> {
-    if connection.version != Version::Http1 {
+fn upgrade_of(connection: &Connection, parts: &mut request::Parts) -> Result<Option<Client>, Code> {
+    let extended = parts.extensions.remove::<Extended>();
+    if connection.version != Version::Http1 && extended.is_none() {
         return Ok(None);
     }
     let names_upgrade = parts
@@ -204,7 +340,11 @@ fn upgrade_of(
     Ok(parts
         .extensions
         .remove::<OnUpgrade>()
-        .map(|upgrade| (protocol, upgrade)))
+        .map(|upgraded| Client {
+            protocol,
+            upgraded,
+            extended,
+        }))
 }
 
 /// Why a request that was let in is refused before anything reached the client.
@@ -221,12 +361,12 @@ pub(crate) const fn code_of(reason: CutReason) -> Code {
 
 /// Counts an exchange on its tunnel until dropped.
 #[derive(Debug)]
-pub(crate) struct Load(std::sync::Arc<crate::tunnel::registry::Tunnel>);
+pub(crate) struct Load(Arc<Tunnel>);
 
 impl Load {
     pub(crate) fn on(binding: &Binding) -> Self {
         binding.tunnel.open_streams.fetch_add(1, Ordering::Relaxed);
-        Self(std::sync::Arc::clone(&binding.tunnel))
+        Self(Arc::clone(&binding.tunnel))
     }
 }
 
@@ -235,3 +375,8 @@ impl Drop for Load {
         self.0.open_streams.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+/// A request that can be sent again may meet a connection that its app has just closed.
+const IDLE_REPEATABLE_MAX: Duration = Duration::from_secs(10);
+/// One that cannot must not: apps close idle connections after two seconds at the earliest.
+const IDLE_ONCE_MAX: Duration = Duration::from_millis(1500);

@@ -82,6 +82,15 @@ pub(crate) fn clean_response(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether credentials, or a challenge, are of a scheme that authenticates a connection and not one
+/// request (RFC 4559 §6).
+pub(crate) fn is_of_connection(value: &HeaderValue) -> bool {
+    let scheme = value.as_bytes().split(|byte| *byte == b' ').next();
+    scheme.is_some_and(|scheme| {
+        scheme.eq_ignore_ascii_case(b"negotiate") || scheme.eq_ignore_ascii_case(b"ntlm")
+    })
+}
+
 /// Joins all `Cookie` values with `; ` (HTTP/2 sends crumbs), leaves ours out, and keeps the rest
 /// byte for byte. `None` when nothing is left.
 fn join_cookies(headers: &HeaderMap) -> Option<Vec<u8>> {
@@ -118,6 +127,17 @@ fn is_ours(name: &str) -> bool {
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    // `TE: trailers` says that the client takes trailers; every other value is between neighbours. Asked
+    // first: a client that sends it names it in `Connection` too (RFC 9110 §10.1.4).
+    let takes_trailers = headers
+        .get_all(header::TE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| {
+            value
+                .split(',')
+                .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+        });
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -134,16 +154,6 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     for name in named {
         headers.remove(name);
     }
-    // `TE: trailers` says that the client takes trailers; every other value is between neighbours.
-    let takes_trailers = headers
-        .get_all(header::TE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .any(|value| {
-            value
-                .split(',')
-                .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
-        });
     // Of two framings the length is not the one that was read (RFC 9112 §6.3).
     if headers.contains_key(header::TRANSFER_ENCODING) {
         headers.remove(header::CONTENT_LENGTH);
@@ -248,6 +258,11 @@ mod tests {
             ],
             &[("te", "trailers"), ("cookie", "a=1")],
         );
+        expect(
+            &[("connection", "TE"), ("te", "trailers")],
+            &[("te", "trailers")],
+        );
+        expect(&[("connection", "TE"), ("te", "gzip")], &[]);
     }
 
     /// Our cookies never reach the upstream; the others do, byte for byte.

@@ -22,10 +22,6 @@ use crate::ingress::raw::{self, ClientIo, Record};
 use crate::model::endpoint::Termination;
 
 /// A connection whose hello was heard.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "taken apart where it is received"
-)]
 pub(crate) enum Begun {
     /// TLS is up; what ALPN chose is spoken on it.
     Tls {

@@ -10,32 +10,35 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use crate::ingress::Ingress;
 use crate::ingress::body::ResponseBody;
 use crate::ingress::connection::{self, Connection, PublicIo, Version};
 use crate::ingress::handle;
 use crate::ingress::hello::{self, Begun};
 use crate::ingress::listener::Place;
 use crate::ingress::proxied::Ends;
+use crate::ingress::streams::Streams;
+use crate::ingress::tail::{self, CutOff};
+use crate::ingress::{Ingress, Worker};
 
 /// Serves a connection to its end. Spawned by the worker that accepted it.
 pub(crate) async fn serve(
-    ingress: Arc<Ingress>,
+    worker: Arc<Worker>,
     acceptor: TlsAcceptor,
     stream: TcpStream,
     peer: SocketAddr,
     place: Place,
 ) {
+    let ingress = &worker.ingress;
     connection::prepare(&stream);
     let Ok(edge) = stream.local_addr() else {
         return;
     };
     let ends = Ends { client: peer, edge };
-    let begin = hello::begin(&ingress, &acceptor, stream, ends, place);
+    let begin = hello::begin(ingress, &acceptor, stream, ends, place);
     let (stream, ends, place) = match tokio::time::timeout(ingress.limits.handshake, begin).await {
         Ok(Ok(Begun::Tls {
             stream,
@@ -48,7 +51,7 @@ pub(crate) async fn serve(
             early,
             record,
             place: _place,
-        })) => return hello::serve_raw(&ingress, permit, client, early, record).await,
+        })) => return hello::serve_raw(ingress, permit, client, early, record).await,
         Ok(Err(error)) => {
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
@@ -74,12 +77,12 @@ pub(crate) async fn serve(
     let connection = Connection::new(ends, server_name, version);
     let io = TokioIo::new(PublicIo::new(stream, connection.clone(), place));
     let service = service_fn({
-        let (ingress, connection) = (Arc::clone(&ingress), connection.clone());
+        let (worker, connection) = (Arc::clone(&worker), connection.clone());
         move |request: Request<Incoming>| {
-            let (ingress, connection) = (Arc::clone(&ingress), connection.clone());
+            let (worker, connection) = (Arc::clone(&worker), connection.clone());
             async move {
                 Ok::<Response<ResponseBody>, Infallible>(
-                    handle::handle(&ingress, &connection, request).await,
+                    handle::handle(&worker, &connection, request).await,
                 )
             }
         }
@@ -93,25 +96,30 @@ pub(crate) async fn serve(
                 .max_buf_size(ingress.limits.head_bytes_max)
                 .serve_connection(io, service)
                 .with_upgrades();
-            race(&ingress, &connection, served, |served| {
+            let cut_off = race(ingress, &connection, served, |served| {
                 served.graceful_shutdown();
             })
             .await;
+            // Only now is its permit let go: the socket is closed.
+            drop(cut_off);
         }
         Version::Http2 => {
-            let served = http2_builder(&ingress).serve_connection(io, service);
-            race(&ingress, &connection, served, |served| {
+            let served = http2_builder(ingress, &connection).serve_connection(io, service);
+            let cut_off = race(ingress, &connection, served, |served| {
                 served.graceful_shutdown();
             })
             .await;
+            // Only now is its permit let go: the socket is closed.
+            drop(cut_off);
         }
     }
 }
 
-fn http2_builder(ingress: &Ingress) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+fn http2_builder(ingress: &Ingress, connection: &Connection) -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(Streams(connection.clone()));
     builder
         .timer(TokioTimer::new())
+        .enable_connect_protocol()
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(u32::try_from(ingress.limits.head_bytes_max).unwrap_or(u32::MAX))
         .initial_stream_window_size(STREAM_WINDOW)
@@ -123,21 +131,25 @@ fn http2_builder(ingress: &Ingress) -> http2::Builder<TokioExecutor> {
 }
 
 /// Drives the connection until it ends, is killed (then its socket closes with a reset), or has been
-/// asked to end politely and did.
+/// asked to end politely and did. Gives what was cut with it.
 async fn race<C, E>(
     ingress: &Ingress,
     connection: &Connection,
     served: C,
     end_politely: impl Fn(std::pin::Pin<&mut C>),
-) where
+) -> Option<CutOff>
+where
     C: Future<Output = Result<(), E>>,
     E: std::error::Error + 'static,
 {
     let mut served = std::pin::pin!(served);
+    // Looked at after the connection in each turn: it relies on that.
+    let mut tail = std::pin::pin!(tail::Watch::new(connection));
     let ended = tokio::select! {
         biased;
-        () = connection.killed() => return,
+        () = connection.killed() => return None,
         ended = &mut served => Some(ended),
+        cut_off = &mut tail => return Some(cut(connection, cut_off)),
         () = idle(connection, ingress.limits.idle) => None,
         () = ingress.shutdown.begun() => None,
     };
@@ -147,12 +159,13 @@ async fn race<C, E>(
         end_politely(served.as_mut());
         tokio::select! {
             biased;
-            () = connection.killed() => return,
+            () = connection.killed() => return None,
             ended = &mut served => ended,
+            cut_off = &mut tail => return Some(cut(connection, cut_off)),
             // Nothing is open and it does not end: what is left to write is not being read.
             () = idle(connection, ingress.limits.idle) => {
                 connection.order_kill();
-                return;
+                return None;
             }
         }
     };
@@ -162,24 +175,35 @@ async fn race<C, E>(
             "public connection ended"
         );
     }
+    None
 }
 
-/// Resolves once no request was open for `limit`.
+/// The response was complete here, and may not yet be at the client.
+fn cut(connection: &Connection, cut_off: CutOff) -> CutOff {
+    tracing::info!(reason = cut_off.reason.as_str(), "exchange cut");
+    connection.order_kill();
+    cut_off
+}
+
+/// Resolves once no request was open for `limit`, or little longer.
 async fn idle(connection: &Connection, limit: Duration) {
-    let mut requests = connection.watch_requests();
-    loop {
-        let seen = *requests.borrow_and_update();
-        if seen.open > 0 {
-            let _ = requests.changed().await;
-            continue;
+    let mut quiet = 0;
+    let mut begun = connection.begun();
+    // Looking now and then costs a request nothing.
+    while quiet < IDLE_LOOKS {
+        tokio::time::sleep(limit / IDLE_LOOKS).await;
+        let seen = connection.begun();
+        if connection.open() == 0 && seen == begun {
+            quiet += 1;
+        } else {
+            quiet = 0;
         }
-        tokio::select! {
-            () = tokio::time::sleep(limit) => return,
-            _ = requests.changed() => {}
-        }
+        begun = seen;
     }
 }
 
+/// How finely the idle time is measured.
+const IDLE_LOOKS: u32 = 8;
 const HEADERS_MAX: usize = 200;
 /// Streams of one HTTP/2 connection at a time: what browsers use, and what bounds its memory.
 const STREAMS_MAX: u32 = 128;

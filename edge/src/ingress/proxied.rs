@@ -116,7 +116,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(usize, Option<Ends>)>, NotProxied> {
         };
         let header = v2::Header::try_from(header).map_err(|_| NotProxied::Wrong)?;
         Ok(Some((length, v2_ends(&header)?)))
-    } else {
+    } else if bytes.starts_with(V1_PREFIX) {
         let line = bytes.get(..V1_BYTES_MAX).unwrap_or(bytes);
         let Some(end) = line.windows(2).position(|two| two == b"\r\n") else {
             return if bytes.len() < V1_BYTES_MAX {
@@ -132,10 +132,13 @@ fn parse(bytes: &[u8]) -> Result<Option<(usize, Option<Ends>)>, NotProxied> {
             .ok_or(NotProxied::Wrong)?;
         let header = v1::Header::try_from(text).map_err(|_| NotProxied::Wrong)?;
         Ok(Some((length, v1_ends(&header.addresses))))
+    } else {
+        // Too few bytes to tell the two apart: the binary signature begins with a line's end.
+        Ok(None)
     }
 }
 
-/// What follows the binary signature; `None` when the text form may be coming.
+/// What follows the binary signature; `None` when this is the text form, or may become either.
 fn starts<'b>(bytes: &'b [u8], signature: &[u8]) -> Result<Option<&'b [u8]>, NotProxied> {
     if let Some(rest) = bytes.strip_prefix(signature) {
         return Ok(Some(rest));

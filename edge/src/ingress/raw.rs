@@ -18,8 +18,8 @@ use crate::ingress::Ingress;
 use crate::ingress::forward::{Load, code_of};
 use crate::ingress::proxied::Ends;
 use crate::ingress::raw::carry::Counts;
-use crate::tunnel::registry::Registry;
-use crate::tunnel::stream::AgentStream;
+use crate::tunnel::registry::{Registry, Slot};
+use crate::tunnel::stream::{AgentStream, NotOpened};
 
 pub(crate) use client::ClientIo;
 pub(crate) use record::Record;
@@ -36,7 +36,7 @@ pub(crate) async fn serve(
     record: Record,
 ) -> Result<(), (ClientIo, Code)> {
     let opened = open(&mut permit, &ingress.registry, record.ends()).await;
-    let (stream, load) = match opened {
+    let (stream, held) = match opened {
         Ok(opened) => opened,
         Err(code) => {
             record.refused(ingress.clock, code);
@@ -45,40 +45,54 @@ pub(crate) async fn serve(
     };
     let counts = Counts::default();
     let end = carry::carry(&mut permit, client, early, stream, &counts).await;
-    drop((load, permit));
+    drop((held, permit));
     record.end(ingress.clock, &counts, end);
     Ok(())
 }
 
-/// Picks a tunnel and opens a stream. Nothing of the client has been sent by then, so a tunnel whose link
-/// turns out to be dead is left, and the next one is asked.
+/// What a connection holds of its tunnel.
+type Held = (Load, Slot);
+
+/// Picks a tunnel and opens a stream. Nothing of the client has been sent by then, so an agent that does
+/// not get through, for whatever reason, is left, and the next one is asked.
 async fn open(
     permit: &mut Permit,
     registry: &Registry,
     ends: Ends,
-) -> Result<(AgentStream, Load), Code> {
+) -> Result<(AgentStream, Held), Code> {
     let endpoint = permit.endpoint().id;
-    loop {
-        let binding = registry.pick(endpoint).ok_or(Code::EndpointOffline)?;
+    let mut tried = Vec::new();
+    let mut failed = Code::EndpointOffline;
+    while let Some(binding) = registry.pick(endpoint, &tried) {
+        let tunnel = &binding.tunnel;
         let head = StreamHead {
             proxy: binding.proxy_addrs(ends.client, ends.edge),
             ..StreamHead::new(StreamKind::Raw, endpoint, binding.generation)
         };
-        let load = Load::on(&binding);
-        let stream = tokio::select! {
-            biased;
-            reason = permit.cut() => return Err(code_of(reason)),
-            stream = AgentStream::open(&binding.tunnel.link, &head) => stream,
+        let opened = match tunnel.reserve() {
+            Some(slot) => {
+                let load = Load::on(&binding);
+                tokio::select! {
+                    biased;
+                    reason = permit.cut() => return Err(code_of(reason)),
+                    stream = AgentStream::open(&tunnel.link, &head) => stream,
+                }
+                .map(|stream| (stream, (load, slot)))
+            }
+            None => Err(NotOpened::new(Code::TunnelBusy, "")),
         };
-        match stream {
-            Ok(stream) => return Ok((stream, load)),
+        match opened {
+            Ok(opened) => return Ok(opened),
             Err(refused) => {
                 tracing::debug!(code = %refused.code, message = refused.message, "stream not opened");
-                if !refused.is_link_lost {
-                    return Err(refused.code);
+                if refused.is_link_lost {
+                    registry.unbind(endpoint, tunnel.id);
+                } else {
+                    failed = refused.code;
                 }
-                registry.unbind(endpoint, binding.tunnel.id);
+                tried.push(tunnel.id);
             }
         }
     }
+    Err(failed)
 }

@@ -130,8 +130,12 @@ fn failed(why: &Failure, asker: &Asker) -> Response<ResponseBody> {
     ) {
         set(&mut response, header::RETRY_AFTER, RETRY_AFTER_S);
     }
-    if let Some(allow) = why.allow {
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        let allow = why.allow.unwrap_or(PASSED_ON);
         set(&mut response, header::ALLOW, allow);
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        set(&mut response, header::WWW_AUTHENTICATE, CHALLENGE);
     }
     response
 }
@@ -258,6 +262,11 @@ const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 /// Upstreams fetch keys again when they meet an unknown `kid`.
 const KEYS_KEPT: &str = "public, max-age=300";
+/// What a 401 has to name (RFC 9110 §15.5.2). Of no scheme that a browser asks a password for: the way in
+/// is a page, and the answer's body says where.
+const CHALLENGE: &str = "Sallyport realm=\"Sallyport\"";
+/// The well-known ones of the methods that are passed on: all but CONNECT and TRACE.
+const PASSED_ON: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
 /// Seconds: an agent or a store that was restarted is back by then.
 const RETRY_AFTER_S: &str = "5";
 const SALLYPORT_REQUEST_ID: HeaderName = HeaderName::from_static("sallyport-request-id");

@@ -54,7 +54,14 @@ enum Known {
 pub(crate) struct Watcher {
     entry: Arc<Entry>,
     state: watch::Receiver<Known>,
-    is_delivered: bool,
+}
+
+/// Takes an exchange out of the count of open ones while it is held. Let go of it together with, and
+/// after, its watcher.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    entry: Arc<Entry>,
+    is_noted: bool,
 }
 
 /// What a revocation reached on this edge.
@@ -123,7 +130,6 @@ impl Live {
             let watcher = Watcher {
                 state: entry.state.subscribe(),
                 entry: Arc::clone(entry),
-                is_delivered: false,
             };
             if !matches!(&*watcher.state.borrow(), Known::Swept) {
                 return Ok((watcher, is_new));
@@ -346,12 +352,11 @@ impl Watcher {
         ended(&self.state.borrow())
     }
 
-    /// Says that nothing of the exchange is known to be on its way any more. It is still cut, but does
-    /// not count as open.
-    pub(crate) fn note_delivered(&mut self) {
-        if !self.is_delivered {
-            self.is_delivered = true;
-            self.entry.delivered.fetch_add(1, Ordering::AcqRel);
+    /// For saying later that nothing of the exchange is known to be on its way any more.
+    pub(crate) fn delivery(&self) -> Delivery {
+        Delivery {
+            entry: Arc::clone(&self.entry),
+            is_noted: false,
         }
     }
 
@@ -369,9 +374,19 @@ impl Watcher {
     }
 }
 
-impl Drop for Watcher {
+impl Delivery {
+    /// The exchange is still cut, but does not count as open any more.
+    pub(crate) fn note(&mut self) {
+        if !self.is_noted {
+            self.is_noted = true;
+            self.entry.delivered.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+}
+
+impl Drop for Delivery {
     fn drop(&mut self) {
-        if self.is_delivered {
+        if self.is_noted {
             self.entry.delivered.fetch_sub(1, Ordering::AcqRel);
         }
     }

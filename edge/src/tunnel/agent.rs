@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -353,6 +353,7 @@ async fn authenticate(
         agent_version,
         os,
         open_streams: AtomicU64::new(0),
+        reserved: AtomicU32::new(0),
         close: Close::default(),
     });
     let joined = tunnels.registry.join(&tunnel);

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-pub(crate) use quic::{Connecting, Listener};
+pub(crate) use quic::{Connecting, Listener, Seat};
 
 /// One authenticated-by-TLS connection from an agent. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderValue;
@@ -11,6 +11,7 @@ use proto::bind::{BindRequest, ProxyProtocol, UpstreamProtocol};
 use proto::code::Code;
 use proto::head::ProxyAddrs;
 use proto::id::{AuthtokenId, EndpointId, InstanceId, TunnelId};
+use proto::limits::STREAMS_PER_TUNNEL_MAX;
 use tokio_util::sync::CancellationToken;
 
 use crate::tunnel::link::Link;
@@ -26,9 +27,15 @@ pub(crate) struct Tunnel {
     pub(crate) os: String,
     /// Exchanges under way.
     pub(crate) open_streams: AtomicU64,
+    /// Streams that live, idle ones included.
+    pub(crate) reserved: AtomicU32,
     /// Asks the tunnel's driver to close for good, with this code.
     pub(crate) close: Close,
 }
+
+/// A stream's place on its tunnel; freed when dropped.
+#[derive(Debug)]
+pub(crate) struct Slot(Arc<Tunnel>);
 
 /// A one-time order to close a tunnel.
 #[derive(Debug, Default)]
@@ -140,12 +147,13 @@ impl Registry {
         }
     }
 
-    /// The least loaded tunnel that serves an endpoint.
-    pub(crate) fn pick(&self, endpoint: EndpointId) -> Option<Binding> {
+    /// The least loaded tunnel that serves an endpoint, of those that were not tried yet.
+    pub(crate) fn pick(&self, endpoint: EndpointId, tried: &[TunnelId]) -> Option<Binding> {
         let bindings = self.bindings.lock().unwrap_or_else(PoisonError::into_inner);
         let serving = bindings.get(&endpoint)?;
         serving
             .iter()
+            .filter(|binding| !tried.contains(&binding.tunnel.id))
             .min_by_key(|binding| binding.tunnel.open_streams.load(Ordering::Relaxed))
             .cloned()
     }
@@ -203,6 +211,25 @@ impl Registry {
     }
 }
 
+impl Tunnel {
+    /// A place for one more stream, unless the agent takes no more. Opening one without a place would
+    /// wait.
+    pub(crate) fn reserve(self: &Arc<Self>) -> Option<Slot> {
+        self.reserved
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |reserved| {
+                (reserved < STREAMS_MAX).then_some(reserved + 1)
+            })
+            .ok()
+            .map(|_| Slot(Arc::clone(self)))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.reserved.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 impl Serving {
     /// What a bind that passed its check asks for.
     pub(crate) fn of(request: &BindRequest) -> Self {
@@ -251,3 +278,6 @@ fn judge(serving: &[Binding], asking: &Binding) -> Result<(), Code> {
     }
     Ok(())
 }
+
+/// Some places are left for probes, and for ends that are still on their way.
+const STREAMS_MAX: u32 = STREAMS_PER_TUNNEL_MAX - 16;

@@ -186,6 +186,9 @@ async fn believed_from_listed_proxies() {
         );
         assert_eq!(world.upstream.count(), before);
     }
+    // One that says nothing is not waited for.
+    let mut silent = TcpStream::connect(world.net.addr).await.unwrap();
+    assert_eq!(read_to_end(&mut silent).await.0, b"");
     assert!(!world.edge.log().contains("panicked"));
 }
 

@@ -234,8 +234,9 @@ async fn what_is_delivered_does_not_count() {
     let session = world.sign_in().await;
     let (open, _) = world.live.open(session.id).await.unwrap();
     let (mut over, _) = world.live.open(session.id).await.unwrap();
-    over.note_delivered();
-    over.note_delivered();
+    let mut delivery = over.delivery();
+    delivery.note();
+    delivery.note();
     world.follow().await;
     world.revoke(Scope::Session(session.id)).await;
     let reached = world.follow().await;
@@ -248,6 +249,6 @@ async fn what_is_delivered_does_not_count() {
             .await
             .is_err()
     );
-    drop(over);
+    drop((over, delivery));
     reached[0].all_cut().await;
 }
