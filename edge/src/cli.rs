@@ -120,6 +120,13 @@ struct ServeFlags {
     /// Allow --trusted-proxies to name every address
     #[arg(long)]
     danger_trust_any_proxy: bool,
+    /// A listener for /metrics, /healthz and /readyz, without a login: for loopback or a private
+    /// network; over the file's [default: none]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<SocketAddr>,
+    /// A file for the access log, opened anew on SIGHUP; over the file's [default: standard error]
+    #[arg(long, value_name = "FILE")]
+    access_log: Option<PathBuf>,
     /// What to log, such as `info` or `edge=debug`
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
@@ -210,6 +217,8 @@ enum Config {
 enum Docs {
     /// The configuration's reference, in Markdown
     Config,
+    /// Every metric that an edge serves, in Markdown
+    Metrics,
     /// Every route of API, dashboard and socket with what it needs, as JSON
     Routes,
 }
@@ -316,6 +325,8 @@ fn dispatch(cli: Cli) -> Result<Outcome, CliError> {
                 tcp_ports: flags.tcp_ports,
                 trusted_proxies: flags.trusted_proxies,
                 danger_trust_any_proxy: flags.danger_trust_any_proxy,
+                metrics: flags.metrics,
+                access_log: flags.access_log,
             };
             let settings =
                 Settings::load(flags.config.as_deref(), overrides, KeyEnvironment::read())?;
@@ -332,6 +343,7 @@ fn dispatch(cli: Cli) -> Result<Outcome, CliError> {
         Command::Completion { shell } => docs::completion(&mut Cli::command(), shell),
         Command::Man { dir } => docs::man(Cli::command(), dir.as_deref())?,
         Command::Docs(Docs::Config) => print::text(&crate::config::reference()),
+        Command::Docs(Docs::Metrics) => print::text(&crate::metrics::reference()),
         Command::Docs(Docs::Routes) => print::json(&crate::admin::routes::all()),
         Command::Ask(ask) => act::ask(ask, &data_folder(data_dir)?, json)?,
     }

@@ -9,6 +9,7 @@ mod checks;
 mod duration;
 mod file;
 mod folder;
+mod links;
 mod network;
 mod reference;
 
@@ -22,6 +23,7 @@ use ipnet::IpNet;
 use crate::cert::{CertError, FileCert};
 use crate::model::site::ReservedHost;
 use crate::secret::{ClusterKey, Secret};
+use crate::tunnel::link::Congestion;
 
 pub(crate) use folder::{data_dir_flag, default_data_dir};
 pub(crate) use reference::reference;
@@ -46,15 +48,30 @@ pub(crate) struct Settings {
     pub(crate) tcp_ports: Option<RangeInclusive<u16>>,
     /// Whose PROXY headers are believed; empty: nobody's.
     pub(crate) trusted_proxies: Vec<IpNet>,
+    pub(crate) links: Links,
     /// `None`: the development CA of the data folder, on loopback only.
     pub(crate) certificate: Option<CertificateFiles>,
     /// Where agents are told to connect, as `host:port`. Empty: worked out from the rest.
     pub(crate) advertise: Vec<String>,
+    /// The listener for metrics and health; `None`: there is none.
+    pub(crate) metrics: Option<SocketAddr>,
+    /// A file of its own for the access log; `None`: with everything else.
+    pub(crate) access_log: Option<PathBuf>,
     pub(crate) session_life: Duration,
     pub(crate) session_idle: Option<Duration>,
     /// `None`: the word that the data folder keeps.
     domain: Option<String>,
     cluster_key: KeySource,
+}
+
+/// How links to agents behave.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Links {
+    pub(crate) congestion: Congestion,
+    /// What readers of one agent may leave unread, beyond what all of its streams share.
+    pub(crate) unread_per_agent_bytes: u64,
+    /// The same of all agents together.
+    pub(crate) unread_bytes: u64,
 }
 
 /// The operator's certificate and its private key, both PEM.
@@ -86,6 +103,8 @@ pub(crate) struct Overrides {
     pub(crate) tcp_ports: Option<String>,
     pub(crate) trusted_proxies: Vec<String>,
     pub(crate) danger_trust_any_proxy: bool,
+    pub(crate) metrics: Option<SocketAddr>,
+    pub(crate) access_log: Option<PathBuf>,
 }
 
 /// What the environment says of the cluster key.

@@ -34,6 +34,7 @@ use std::time::Duration;
 use crate::auth::Auth;
 use crate::clock::Clock;
 use crate::ingress::proxied::Proxies;
+use crate::metrics::Metrics;
 use crate::model::site::Site;
 use crate::route::table::Table;
 use crate::shutdown::Shutdown;
@@ -47,6 +48,7 @@ pub(crate) struct Ingress {
     pub(crate) routes: Arc<Table>,
     pub(crate) auth: Auth,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) metrics: Arc<Metrics>,
     /// The doors behind `api.` and `dashboard.`, wired by the server.
     pub(crate) api: axum::Router,
     pub(crate) dashboard: axum::Router,

@@ -5,12 +5,14 @@ mod doors;
 mod error;
 pub(crate) mod providers;
 mod ready;
+mod watch;
 mod workers;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proto::budget::Budget;
 use proto::id::EdgeId;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_rustls::TlsAcceptor;
@@ -26,6 +28,7 @@ use crate::idp::{Http, HttpOptions, Providers};
 use crate::ingress::listener::Admission;
 use crate::ingress::proxied::Proxies;
 use crate::ingress::{Ingress, Limits};
+use crate::metrics::Metrics;
 use crate::model::site::{ReservedHost, Site};
 use crate::route::table::Table;
 use crate::secret::{self, ClusterKey};
@@ -36,6 +39,7 @@ use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::store::embedded::Embedded;
 use crate::store::seal::Sealer;
+use crate::telemetry::Log;
 use crate::trust::lease::Lease;
 use crate::tunnel::bind::Binder;
 use crate::tunnel::link::Seat;
@@ -48,8 +52,8 @@ use workers::Workers;
 
 /// Runs an edge until it is asked to stop. With `json`, says on standard output, in one line, when it
 /// is ready; otherwise it says so for people.
-pub(crate) async fn run(settings: Settings, json: bool) -> Result<(), StartError> {
-    Edge::build(&settings).await?.serve(json).await
+pub(crate) async fn run(settings: Settings, json: bool, log: Arc<Log>) -> Result<(), StartError> {
+    Edge::build(&settings).await?.serve(json, log).await
 }
 
 /// Every part, built and not yet serving.
@@ -120,7 +124,8 @@ impl Edge {
         let providers = Arc::new(Providers::default());
         let routes = Arc::new(Table::default());
         let registry = Arc::new(Registry::default());
-        let live = Arc::new(Live::new(Arc::clone(&store)));
+        let metrics = Arc::new(Metrics::default());
+        let live = Arc::new(Live::new(Arc::clone(&store), Arc::clone(&metrics)));
         let revocations = Revocations::new(Arc::clone(&store), clock);
         let geoip = Arc::new(GeoIp::open(settings.geoip.as_deref()));
         let auth = Auth::new(AuthParts {
@@ -164,7 +169,10 @@ impl Edge {
         .start()
         .await
         .map_err(StartError::Store)?;
-        let seats = Seat::all(bound.udp, quic, &cluster_key.derive("link reset"))
+        let links = settings.links;
+        let budget = Budget::new(links.unread_per_agent_bytes, links.unread_bytes);
+        let reset_key = cluster_key.derive("link reset");
+        let seats = Seat::all(bound.udp, quic, &reset_key, links.congestion, &budget)
             .map_err(StartError::Io)?;
         let mut tunnels = Tunnels {
             listeners: Arc::default(),
@@ -185,6 +193,7 @@ impl Edge {
             routes,
             auth,
             registry,
+            metrics,
             api: doors::wired(admin.api()),
             dashboard: doors::wired(admin.dashboard()),
             limits: Limits {
@@ -225,7 +234,7 @@ impl Edge {
 
     /// Serves until a signal, then drains: accepting stops first, then agents are told, open
     /// exchanges finish within a bound, and the last activity is written.
-    async fn serve(self, json: bool) -> Result<(), StartError> {
+    async fn serve(mut self, json: bool, log: Arc<Log>) -> Result<(), StartError> {
         let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Io)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Io)?;
         let socket =
@@ -259,6 +268,27 @@ impl Edge {
             self.shutdown.clone(),
             geoip_reload(self.geoip),
         ));
+        let mut hang_up = signal(SignalKind::hangup()).map_err(StartError::Io)?;
+        let reopen = {
+            let log = Arc::clone(&log);
+            async move {
+                while hang_up.recv().await.is_some() {
+                    log.reopen();
+                }
+            }
+        };
+        self.shutdown
+            .spawn(until_shutdown(self.shutdown.clone(), reopen));
+        let parts = watch::Parts {
+            edge: self.tunnels.edge,
+            ingress: self.ingress,
+            admission: self.admission,
+            live: Arc::clone(&self.live),
+            store: Arc::clone(&self.store),
+            log,
+        };
+        let watch = watch::open(self.settings.metrics, parts).await?;
+        self.ready.metrics = watch.as_ref().map(|watch| watch.address);
         // The operator's socket and the workers are there: whoever reads this may go on at once.
         ready::announce(&self.ready, json);
 
@@ -279,7 +309,7 @@ impl Edge {
         }
         self.tunnels.end().await;
         activity::flush(&self.live, &self.store).await;
-        drop(socket);
+        drop((socket, watch));
         let halted = tokio::task::spawn_blocking(move || workers.halt());
         if tokio::time::timeout(HALT, halted).await.is_err() {
             tracing::warn!("workers did not halt in time");
@@ -399,7 +429,7 @@ fn presence(
     Box::new(move || Presence {
         edge,
         started_at,
-        tunnels: registry.tunnels() as u64,
+        tunnels: registry.all().len() as u64,
         sessions: live.len() as u64,
         online: registry.online(),
     })

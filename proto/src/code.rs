@@ -143,6 +143,7 @@ codes! {
     3033 PortTaken "port_taken" 409 Agent "This port is in use by somebody else." "Choose another with --remote-addr, or leave that out.";
     3034 PortsExhausted "ports_exhausted" 429 Agent "Every TCP port of this edge is taken." "Ask the operator for a larger range: edge serve --tcp-ports";
     3035 EndpointKindUnknown "endpoint_kind_unknown" 400 Agent "This edge does not know that kind of endpoint." "Update the edge.";
+    3040 ReadersStalled "readers_stalled" 503 Client "Too much of what this endpoint sent waits for visitors who do not read it." "Try again in a moment.";
     4001 UpstreamUnreachable "upstream_unreachable" 502 Upstream "The local app does not accept connections." "Start it, or check the port that the agent was given.";
     4002 UpstreamTimeout "upstream_timeout" 504 Upstream "The local app did not answer in time." "Check whether it is overloaded.";
     4003 UpstreamClosed "upstream_closed" 502 Upstream "The local app closed the connection without an answer." "Look into its log.";
@@ -151,6 +152,7 @@ codes! {
     4006 EdgeUntrusted "edge_untrusted" 403 Agent "The edge's certificate is not the one that the authtoken names." "Use an authtoken of this edge, or name its link-ca.pem with --ca.";
     4007 UpstreamInvalid "upstream_invalid" 400 Agent "This is not usable as the local app's address." "Give a port, host:port, http://host:port or https://host:port.";
     4008 ConfigInvalid "config_invalid" 400 Agent "The configuration is not usable." "See the line named in the message.";
+    4020 UploadsStalled "uploads_stalled" 503 Upstream "Too much of what was sent to the local app waits for it to be read." "Try again in a moment; look into the app's log.";
     4009 UpstreamUntrusted "upstream_untrusted" 502 Upstream "The local app's certificate is not one that its agent trusts." "Name its CA with --upstream-ca; on a machine of your own, --upstream-tls-verify=false does without.";
     4010 UpstreamNameMismatch "upstream_name_mismatch" 502 Upstream "The local app's certificate is for another name." "Give the agent the app's address by the name in the certificate, or that name with --host-header.";
     4011 UpstreamTlsFailed "upstream_tls_failed" 502 Upstream "The local app and its agent did not agree on TLS." "Check that the app speaks TLS on that port; an app without it wants an http:// address.";

@@ -7,6 +7,7 @@
 //! - `login`: who gets in, who does not, and what the app is told.
 //! - `providers`: the same login at providers that nobody here wrote.
 //! - `browser`: two real browsers, from signing in to being thrown out.
+//! - `metrics`: what whatever watches the edge is told.
 //! - `places`: browser, system, device and place of a session.
 //! - `revoke`: what a revocation cuts, by scope and by protocol, and its receipt.
 //! - `rounds`: a thousand revocations against traffic, judged at both ends.
@@ -38,8 +39,10 @@ mod dashboard;
 mod edge_cli;
 mod faults;
 mod forward;
+mod h2spec;
 mod hostile;
 mod login;
+mod metrics;
 mod places;
 mod providers;
 mod raw;
@@ -48,5 +51,6 @@ mod review;
 mod revoke;
 mod rounds;
 mod secrets;
+mod smuggling;
 mod transparent;
 mod unauthorized;

@@ -26,6 +26,7 @@ pub mod form;
 pub mod http;
 pub mod http1;
 pub mod http2;
+pub mod judge;
 pub mod jwt;
 pub mod liar;
 pub mod mmdb;

@@ -15,6 +15,8 @@ pub enum Step {
     /// Reads the request's body to its end.
     Body,
     Write(Vec<u8>),
+    /// Answers with the request's target.
+    Target,
     /// Waits until the test says so.
     Gate(Arc<Notify>),
     /// Closes politely, whatever was not read.
@@ -158,6 +160,25 @@ async fn act(wire: &mut Wire<TcpStream>, script: &[Step], message: &mut Message)
             }
             Step::Write(bytes) => {
                 if wire.write(bytes).await.is_err() {
+                    return false;
+                }
+            }
+            Step::Target => {
+                let target = message.target();
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
+                    target.len()
+                );
+                let body = if message.method() == "HEAD" {
+                    ""
+                } else {
+                    target
+                };
+                if wire
+                    .write(format!("{head}{body}").as_bytes())
+                    .await
+                    .is_err()
+                {
                     return false;
                 }
             }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_saphyr::Spanned;
 
 use super::file::Source;
+use super::links::links;
 use super::{
     At, CertificateFiles, ConfigError, ENV_KEY, ENV_KEY_FILE, KeyEnvironment, KeySource, Overrides,
     Settings, default_data_dir, duration, network,
@@ -20,6 +21,7 @@ pub(super) fn settings(
     environment: KeyEnvironment,
 ) -> Result<Settings, ConfigError> {
     let (listen, listen_at) = listen(source, overrides.listen)?;
+    let metrics = metrics(source, overrides.metrics)?;
     let domain = chosen_domain(source, overrides.domain)?;
     let certificate = certificate(source)?;
     if !listen.ip().is_loopback() {
@@ -90,7 +92,13 @@ pub(super) fn settings(
             &overrides.trusted_proxies,
             overrides.danger_trust_any_proxy,
         )?,
+        links: links(source)?,
         advertise: advertise(source)?,
+        metrics,
+        access_log: overrides.access_log.or_else(|| {
+            let path = source.keys.access_log.as_ref()?;
+            Some(source.resolve(&path.value))
+        }),
         session_idle: session_idle(source, session_life)?,
         session_life,
         cluster_key: key_source(source, environment)?,
@@ -108,16 +116,24 @@ fn listen(source: &Source, flag: Option<SocketAddr>) -> Result<(SocketAddr, At),
         return Ok((LISTEN, At::Default("listen")));
     };
     let at = source.at("listen", text);
-    match text.value.parse() {
-        Ok(address) => Ok((address, at)),
-        Err(_) => Err(refused(
-            at,
-            &format!(
-                "{:?} is no ADDRESS:PORT; such as 127.0.0.1:8443, 0.0.0.0:443 or [::]:443",
-                text.value
-            ),
-        )),
-    }
+    let examples = "127.0.0.1:8443, 0.0.0.0:443 or [::]:443";
+    Ok((address(&text.value, &at, examples)?, at))
+}
+
+/// The listener for metrics, where one is wanted.
+fn metrics(source: &Source, flag: Option<SocketAddr>) -> Result<Option<SocketAddr>, ConfigError> {
+    let Some(text) = source.keys.metrics.as_ref().filter(|_| flag.is_none()) else {
+        return Ok(flag);
+    };
+    let at = source.at("metrics", text);
+    address(&text.value, &at, "127.0.0.1:9600 or [::1]:9600").map(Some)
+}
+
+fn address(text: &str, at: &At, examples: &str) -> Result<SocketAddr, ConfigError> {
+    text.parse().map_err(|_| {
+        let message = format!("{text:?} is no ADDRESS:PORT; such as {examples}");
+        refused(at.clone(), &message)
+    })
 }
 
 fn chosen_domain(

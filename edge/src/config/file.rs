@@ -33,6 +33,11 @@ pub(super) struct Keys {
     pub(super) tcp_ports: Placed<String>,
     pub(super) trusted_proxies: Placed<Vec<String>>,
     pub(super) danger_trust_any_proxy: Placed<bool>,
+    pub(super) congestion: Placed<String>,
+    pub(super) unread_mib_per_agent: Placed<u64>,
+    pub(super) unread_mib: Placed<u64>,
+    pub(super) metrics: Placed<String>,
+    pub(super) access_log: Placed<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]

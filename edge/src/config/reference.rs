@@ -7,6 +7,7 @@ use super::checks::{
     SESSION_LIFE,
 };
 use super::duration;
+use super::links::UNREAD_MIB_PER_AGENT;
 
 /// One key of `edge.yml`.
 struct Entry {
@@ -165,6 +166,36 @@ fn entries() -> Vec<Entry> {
             "`false`",
             "Allows all addresses in `trusted_proxies`. Flag: `--danger-trust-any-proxy`.",
             "Only where nothing but the load balancer can reach the edge: anybody else could pass for any address.",
+        ),
+        entry(
+            "congestion",
+            &code("bbr"),
+            "How QUIC links choose their speed: `bbr` or `cubic`.",
+            "With one packet in a thousand lost, 50 ms away, BBR sends 650 Mbit/s and CUBIC 10.",
+        ),
+        entry(
+            "unread_mib_per_agent",
+            &code(&UNREAD_MIB_PER_AGENT.to_string()),
+            "Memory, in MiB, for what visitors of one agent's endpoints do not read, so that they take nothing from the others. A visitor who does not read takes 4.",
+            "Beyond it, whoever has not read for longest is given up, and new requests are answered with 503 meanwhile.",
+        ),
+        entry(
+            "unread_mib",
+            "a quarter of the memory",
+            "The same for all agents together, in MiB.",
+            "Memory is bounded whatever visitors do.",
+        ),
+        entry(
+            "metrics",
+            "none",
+            "A listener for `/metrics`, `/healthz` and `/readyz`, as `ADDRESS:PORT`; see docs/metrics.md. Flag: `--metrics`.",
+            "It has no login: loopback or a private network is its place.",
+        ),
+        entry(
+            "access_log",
+            "none: with the rest of the log, on standard error",
+            "A file for the access log, opened anew on SIGHUP. Flag: `--access-log`.",
+            "It holds addresses and paths, which the rest of the log does not; its mode is 0640.",
         ),
     ]
 }

@@ -23,6 +23,7 @@ use crate::ingress::listener::Place;
 use crate::ingress::pool::Own;
 use crate::ingress::proxied::Ends;
 use crate::ingress::tail::Tail;
+use crate::metrics::{Direction, Metrics};
 
 /// What the exchanges of a connection share. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -217,13 +218,19 @@ pub(crate) struct PublicIo {
     _gone: Gone,
     /// What counts the socket as open, also after an upgrade.
     _place: Place,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug)]
 struct Gone(Connection);
 
 impl PublicIo {
-    pub(crate) fn new(stream: TlsStream<TcpStream>, connection: Connection, place: Place) -> Self {
+    pub(crate) fn new(
+        stream: TlsStream<TcpStream>,
+        connection: Connection,
+        place: Place,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let gone = Gone(connection.clone());
         Self {
             stream,
@@ -231,6 +238,15 @@ impl PublicIo {
             linger: None,
             _gone: gone,
             _place: place,
+            metrics,
+        }
+    }
+}
+
+impl PublicIo {
+    fn count_out(&self, written: &Poll<std::io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.metrics.bytes(Direction::Out, *bytes);
         }
     }
 }
@@ -261,7 +277,13 @@ impl AsyncRead for PublicIo {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let bytes = buffer.filled().len() - before;
+        if bytes > 0 {
+            self.metrics.bytes(Direction::In, bytes);
+        }
+        read
     }
 }
 
@@ -271,7 +293,9 @@ impl AsyncWrite for PublicIo {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.count_out(&written);
+        written
     }
 
     fn poll_write_vectored(
@@ -279,7 +303,9 @@ impl AsyncWrite for PublicIo {
         cx: &mut Context<'_>,
         slices: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.count_out(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

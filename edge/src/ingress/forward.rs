@@ -109,7 +109,7 @@ pub(crate) async fn open(
             return Ok(Opened {
                 way: Way::Idle(idle),
                 load: Load::on(&binding),
-                serving: binding.serving,
+                serving: binding.serving.clone(),
             });
         }
         let slot = tunnel.reserve().or_else(|| {

@@ -47,7 +47,11 @@ pub(crate) async fn handle(
     if is_extended && websocket::misleads(&response) {
         response = respond::failure(Code::UpgradeRefused, &asker);
     }
-    record.end(ingress.clock, response.status());
+    let elapsed = record.end(ingress.clock, response.status());
+    let code = response.extensions().get::<Code>().copied();
+    ingress
+        .metrics
+        .request(response.status().as_u16(), code, elapsed);
     response
 }
 

@@ -122,7 +122,11 @@ fn sets_our_cookie(value: &HeaderValue) -> bool {
 /// Whether a header is one that only the edge sets. Names are folded first: some upstreams read `_`
 /// as `-`.
 fn is_ours(name: &str) -> bool {
+    let is_folded = name.contains('_');
     let name = name.to_ascii_lowercase().replace('_', "-");
+    if is_folded && FRAMING.contains(&name.as_str()) {
+        return true;
+    }
     OUR_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || OUR_NAMES.contains(&name.as_str())
 }
 
@@ -193,6 +197,8 @@ const OUR_NAMES: &[&str] = &[
     "x-method-override",
     "proxy",
 ];
+/// What tells one message from the next: spelled with `_` it is no such header to us, and one to some.
+const FRAMING: &[&str] = &["content-length", "transfer-encoding"];
 const OUR_COOKIES: &[u8] = b"__host-sallyport";
 
 #[cfg(test)]
@@ -228,6 +234,8 @@ mod tests {
         expect(
             &[
                 ("Sallyport_User_Email", "a@x"),
+                ("Transfer_Encoding", "chunked"),
+                ("content_length", "5"),
                 ("sallyport-user-email", ""),
                 ("SALLYPORT-USER-EMAIL", "a@x"),
                 ("Ngrok-Auth_User-Email", "a@x"),

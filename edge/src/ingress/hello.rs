@@ -19,9 +19,14 @@ use crate::ingress::Ingress;
 use crate::ingress::listener::Place;
 use crate::ingress::proxied::{Ends, NotProxied};
 use crate::ingress::raw::{self, ClientIo, Record};
+use crate::metrics::NotServed;
 use crate::model::endpoint::Termination;
 
 /// A connection whose hello was heard.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "taken apart where it is received"
+)]
 pub(crate) enum Begun {
     /// TLS is up; what ALPN chose is spoken on it.
     Tls {
@@ -74,6 +79,19 @@ pub(crate) enum HelloError {
     },
 }
 
+impl NotBegun {
+    /// What it is counted as.
+    pub(crate) const fn counted(&self) -> NotServed {
+        match self {
+            Self::NotProxied(_) => NotServed::ProxyHeader,
+            Self::Hello(_) => NotServed::Hello,
+            Self::Handshake(_) => NotServed::Handshake,
+            Self::Refused(_) => NotServed::Refused,
+            Self::NoPlace => NotServed::TooMany,
+        }
+    }
+}
+
 /// Hears a connection out until it is known what it is for.
 ///
 /// # Errors
@@ -115,13 +133,10 @@ pub(crate) async fn begin(
         });
     };
     let record = Record::begin(ingress.clock, ends, route.endpoint.id, "tls");
-    let permit = match ingress
-        .auth
-        .authorize_connection(&route, ends.client.ip())
-    {
+    let permit = match ingress.auth.authorize_connection(&route, ends.client.ip()) {
         Ok(permit) => permit,
         Err(code) => {
-            record.refused(ingress.clock, code);
+            record.refused(ingress, code);
             let alert = if code == Code::UnknownHost {
                 Alert::UnrecognizedName
             } else {

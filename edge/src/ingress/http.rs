@@ -23,6 +23,7 @@ use crate::ingress::proxied::Ends;
 use crate::ingress::streams::Streams;
 use crate::ingress::tail::{self, CutOff};
 use crate::ingress::{Ingress, Worker};
+use crate::metrics::NotServed;
 
 /// Serves a connection to its end. Spawned by the worker that accepted it.
 pub(crate) async fn serve(
@@ -53,6 +54,7 @@ pub(crate) async fn serve(
             place: _place,
         })) => return hello::serve_raw(ingress, permit, client, early, record).await,
         Ok(Err(error)) => {
+            ingress.metrics.not_served(error.counted());
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
                 client.address = %peer.ip(),
@@ -61,6 +63,7 @@ pub(crate) async fn serve(
             return;
         }
         Err(_) => {
+            ingress.metrics.not_served(NotServed::TimedOut);
             tracing::debug!(client.address = %peer.ip(), "TLS handshake timed out");
             return;
         }
@@ -75,7 +78,12 @@ pub(crate) async fn serve(
         .server_name()
         .map(|name| Arc::from(name.trim_end_matches('.').to_ascii_lowercase()));
     let connection = Connection::new(ends, server_name, version);
-    let io = TokioIo::new(PublicIo::new(stream, connection.clone(), place));
+    let io = TokioIo::new(PublicIo::new(
+        stream,
+        connection.clone(),
+        place,
+        Arc::clone(&ingress.metrics),
+    ));
     let service = service_fn({
         let (worker, connection) = (Arc::clone(&worker), connection.clone());
         move |request: Request<Incoming>| {

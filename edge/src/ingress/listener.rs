@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ pub(crate) struct Admission {
     per_address_max: usize,
     /// Not counted themselves: they stand for many, who are counted once they are known.
     proxies: Proxies,
+    held: AtomicUsize,
     by_address: Mutex<HashMap<IpAddr, usize>>,
     total: Arc<Semaphore>,
 }
@@ -38,9 +40,15 @@ impl Admission {
         Arc::new(Self {
             per_address_max,
             proxies,
+            held: AtomicUsize::new(0),
             by_address: Mutex::default(),
             total,
         })
+    }
+
+    /// How many places are held: connections that are open.
+    pub(crate) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
     }
 
     /// A place now, unless all are taken or the client's network has as many as it may.
@@ -73,6 +81,7 @@ impl Admission {
         }
         *count += 1;
         drop(by_address);
+        self.held.fetch_add(1, Ordering::Relaxed);
         Some(Place {
             admission: Arc::clone(self),
             address: Some(address),
@@ -94,6 +103,7 @@ impl Drop for Place {
         let Some(address) = self.address else {
             return;
         };
+        self.admission.held.fetch_sub(1, Ordering::Relaxed);
         let mut by_address = self
             .admission
             .by_address

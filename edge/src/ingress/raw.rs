@@ -39,14 +39,14 @@ pub(crate) async fn serve(
     let (stream, held) = match opened {
         Ok(opened) => opened,
         Err(code) => {
-            record.refused(ingress.clock, code);
+            record.refused(ingress, code);
             return Err((client, code));
         }
     };
     let counts = Counts::default();
     let end = carry::carry(&mut permit, client, early, stream, &counts).await;
     drop((held, permit));
-    record.end(ingress.clock, &counts, end);
+    record.end(ingress, &counts, end);
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use proto::code::Code;
@@ -46,8 +46,9 @@ impl Target {
             return Err(Code::MethodNotAllowed);
         }
         let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-        // Taken off on the way, so any other than plain chunks would reach the upstream unnamed.
-        if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        // Taken off on the way, so any other than plain chunks, once, would reach the upstream unnamed.
+        let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+        if codings.next().is_some_and(|coding| !is_chunked(coding)) || codings.next().is_some() {
             return Err(Code::BadRequest);
         }
         let authority = authority(connection.version, uri, headers)?;

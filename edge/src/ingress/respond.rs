@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version};
 use proto::code::Code;
 use proto::id::RequestId;
 use serde::Serialize;
@@ -30,6 +30,8 @@ pub(crate) struct Asker {
     is_head: bool,
     /// Asking again by itself repeats nothing.
     may_refresh: bool,
+    /// What follows a message on its connection depends on how the message was read.
+    is_http1: bool,
 }
 
 impl Asker {
@@ -40,6 +42,7 @@ impl Asker {
             wants_page: wants_page(request.headers()),
             is_head: method == Method::HEAD,
             may_refresh: method == Method::GET,
+            is_http1: request.version() < Version::HTTP_2,
         }
     }
 }
@@ -121,6 +124,8 @@ fn failed(why: &Failure, asker: &Asker) -> Response<ResponseBody> {
         })
     };
     let mut response = either(status, &page, document, asker);
+    // For whoever counts: an upstream may send a header of that name.
+    response.extensions_mut().insert(code);
     if let Ok(value) = HeaderValue::from_str(&code.to_string()) {
         response.headers_mut().insert(SALLYPORT_ERROR, value);
     }
@@ -134,10 +139,25 @@ fn failed(why: &Failure, asker: &Asker) -> Response<ResponseBody> {
         let allow = why.allow.unwrap_or(PASSED_ON);
         set(&mut response, header::ALLOW, allow);
     }
+    if asker.is_http1 && is_misread(why) {
+        set(&mut response, header::CONNECTION, "close");
+    }
     if status == StatusCode::UNAUTHORIZED {
         set(&mut response, header::WWW_AUTHENTICATE, CHALLENGE);
     }
     response
+}
+
+/// Whether client and edge may disagree about where this request ends, so that nothing after it on its
+/// connection can be believed (RFC 9112 §6.3).
+fn is_misread(why: &Failure) -> bool {
+    // CONNECT and TRACE; our own pages name what they allow.
+    let is_refused_method = why.code == Code::MethodNotAllowed && why.allow.is_none();
+    is_refused_method
+        || matches!(
+            why.code,
+            Code::BadRequest | Code::BadRequestTarget | Code::HostMissing | Code::HostMismatch
+        )
 }
 
 /// A page for people, a document for programs.

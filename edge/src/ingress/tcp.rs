@@ -16,6 +16,7 @@ use crate::ingress::connection;
 use crate::ingress::listener::{self, Admission, Place};
 use crate::ingress::proxied::Ends;
 use crate::ingress::raw::{self, ClientIo, Record};
+use crate::metrics::NotServed;
 use crate::model::endpoint::{Endpoint, Kind};
 
 /// The ports of TCP endpoints. Shared.
@@ -159,8 +160,12 @@ async fn serve(
     client.end_with_reset();
     let (ends, _place) = match identified {
         Ok(Some(identified)) => identified,
-        Ok(None) => return,
+        Ok(None) => {
+            ingress.metrics.not_served(NotServed::TooMany);
+            return;
+        }
         Err(error) => {
+            ingress.metrics.not_served(NotServed::ProxyHeader);
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
                 client.address = %peer.ip(),
@@ -176,7 +181,7 @@ async fn serve(
     match ingress.auth.authorize_connection(&route, ends.client.ip()) {
         // Without a stream the client is dropped, and so reset.
         Ok(permit) => drop(raw::serve(ingress, permit, client, early, record).await),
-        Err(code) => record.refused(ingress.clock, code),
+        Err(code) => record.refused(ingress, code),
     }
 }
 

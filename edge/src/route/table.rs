@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use papaya::HashMap;
 use proto::id::EndpointId;
 use tokio::sync::{Notify, watch};
@@ -21,6 +22,8 @@ pub(crate) struct Table {
 
 #[derive(Debug)]
 struct Slot {
+    /// For reading without a lock: set before `current`, whose receivers wake to it.
+    read: ArcSwapOption<Endpoint>,
     current: watch::Sender<Option<Arc<Endpoint>>>,
 }
 
@@ -89,6 +92,7 @@ impl Table {
         let by_id = self.by_id.pin();
         let endpoint = Arc::new(endpoint);
         if let Some(slot) = by_id.get(&endpoint.id) {
+            slot.read.store(Some(Arc::clone(&endpoint)));
             slot.current.send_if_modified(|current| {
                 let changed = current.as_ref() != Some(&endpoint);
                 *current = Some(Arc::clone(&endpoint));
@@ -97,6 +101,7 @@ impl Table {
             return;
         }
         let slot = Arc::new(Slot {
+            read: ArcSwapOption::from(Some(Arc::clone(&endpoint))),
             current: watch::Sender::new(Some(Arc::clone(&endpoint))),
         });
         self.by_host
@@ -111,6 +116,7 @@ impl Table {
         let Some(slot) = by_id.remove(&id) else {
             return;
         };
+        slot.read.store(None);
         let removed = slot.current.send_replace(None);
         if let Some(endpoint) = removed {
             let by_host = self.by_host.pin();
@@ -136,8 +142,9 @@ impl Table {
 
 impl Slot {
     fn route(&self) -> Option<Route> {
+        // Subscribed first: a change that is not read yet is heard.
         let watch = self.current.subscribe();
-        let endpoint = watch.borrow().clone()?;
+        let endpoint = self.read.load_full()?;
         Some(Route { endpoint, watch })
     }
 }

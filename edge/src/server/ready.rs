@@ -16,6 +16,8 @@ pub(super) struct Ready {
     auth_url: String,
     api_url: String,
     dashboard_url: String,
+    /// The listener for metrics, where there is one.
+    pub(super) metrics: Option<SocketAddr>,
 }
 
 impl Ready {
@@ -33,6 +35,7 @@ impl Ready {
             auth_url: site.url(ReservedHost::Auth),
             api_url: site.url(ReservedHost::Api),
             dashboard_url: site.url(ReservedHost::Dashboard),
+            metrics: None,
         }
     }
 }
@@ -54,6 +57,7 @@ pub(super) fn announce(ready: &Ready, json: bool) {
             "auth_url": ready.auth_url,
             "api_url": ready.api_url,
             "dashboard_url": ready.dashboard_url,
+            "metrics": ready.metrics.map(|address| address.to_string()),
         });
         println!("{line}");
         return;
@@ -68,6 +72,9 @@ pub(super) fn announce(ready: &Ready, json: bool) {
             "Development CA: {} (let your browser trust it, or accept its warning)",
             ca_file.display()
         );
+    }
+    if let Some(address) = ready.metrics {
+        println!("Metrics: http://{address}/metrics");
     }
     let at = data_dir_flag(&ready.data_dir);
     println!();

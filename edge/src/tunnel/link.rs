@@ -42,6 +42,15 @@ pub(crate) enum ResetCode {
     Cancelled = 1,
     /// The right to it ended.
     Cut = 2,
+    /// Nobody read it, and the memory for that was full.
+    Stalled = 3,
+}
+
+/// How a link chooses its speed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Congestion {
+    Bbr,
+    Cubic,
 }
 
 /// Sets the code that a stream's drop will reset with.
@@ -96,6 +105,21 @@ impl Link {
     fn received(&self) -> u64 {
         match self {
             Self::Quic(link) => link.received(),
+        }
+    }
+
+    /// Whether readers that do not read hold so much of this link that it takes no more streams.
+    pub(crate) fn is_over(&self) -> bool {
+        match self {
+            Self::Quic(link) => link.is_over(),
+        }
+    }
+
+    /// Bytes that this link may hold for readers that do not empty their streams, beyond what all of its
+    /// streams share.
+    pub(crate) fn held(&self) -> u64 {
+        match self {
+            Self::Quic(link) => link.held(),
         }
     }
 

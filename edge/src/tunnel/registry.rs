@@ -1,12 +1,14 @@
 //! Who serves which endpoint, on this edge. Decides take-over and pooling when an agent binds;
 //! picking is a read without I/O.
 
-use std::collections::HashMap;
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::HeaderValue;
+use papaya::HashMap;
 use proto::bind::{BindRequest, ProxyProtocol, UpstreamProtocol};
 use proto::code::Code;
 use proto::head::ProxyAddrs;
@@ -88,28 +90,27 @@ impl Drop for Joined {
 /// Endpoints with a ready tunnel.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    bindings: Mutex<HashMap<EndpointId, Vec<Binding>>>,
-    tunnels: Mutex<HashMap<TunnelId, Arc<Tunnel>>>,
+    /// Who serves an endpoint: never nobody, and replaced whole, so that picking takes no lock.
+    serving: HashMap<EndpointId, Bindings>,
+    tunnels: HashMap<TunnelId, Arc<Tunnel>>,
+    /// What each tunnel serves. Held by whoever changes `serving`: one change at a time.
+    claims: Mutex<BTreeMap<TunnelId, BTreeSet<EndpointId>>>,
 }
+
+type Bindings = Arc<[Arc<Binding>]>;
+type Claims<'a> = MutexGuard<'a, BTreeMap<TunnelId, BTreeSet<EndpointId>>>;
 
 impl Registry {
     /// Whether a bind would be accepted now; [`Registry::bind`] decides again.
     pub(crate) fn check(&self, endpoint: EndpointId, asking: &Binding) -> Result<(), Code> {
-        let bindings = self.bindings.lock().unwrap_or_else(PoisonError::into_inner);
-        judge(bindings.get(&endpoint).map_or(&[], Vec::as_slice), asking)
+        judge(&self.serving(endpoint), asking)
     }
 
     /// Whether an agent of another instance serves an endpoint.
     pub(crate) fn others_serve(&self, endpoint: EndpointId, instance: InstanceId) -> bool {
-        self.bindings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&endpoint)
-            .is_some_and(|serving| {
-                serving
-                    .iter()
-                    .any(|binding| binding.tunnel.instance != instance)
-            })
+        self.serving(endpoint)
+            .iter()
+            .any(|binding| binding.tunnel.instance != instance)
     }
 
     /// Lets a tunnel serve an endpoint. An older generation of the same instance is superseded at
@@ -119,51 +120,57 @@ impl Registry {
     /// `generation_superseded` for a generation that is not newer, `name_taken` when another instance
     /// serves it and not both pool, `authtoken_revoked` when the tunnel is being closed.
     pub(crate) fn bind(&self, endpoint: EndpointId, binding: Binding) -> Result<(), Code> {
-        let mut bindings = self.bindings.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut claims = self.claims();
         if let Some(code) = binding.tunnel.close.ordered() {
             return Err(code);
         }
-        let serving = bindings.entry(endpoint).or_default();
-        judge(serving, &binding)?;
-        serving.retain(|other| {
-            let same = other.tunnel.instance == binding.tunnel.instance;
-            if same {
-                other.superseded.cancel();
-            }
-            !same
-        });
-        serving.push(binding);
+        let before = self.serving(endpoint);
+        judge(&before, &binding)?;
+        let (tunnel, instance) = (binding.tunnel.id, binding.tunnel.instance);
+        let (superseded, others): (Vec<_>, Vec<_>) = before
+            .iter()
+            .map(Arc::clone)
+            .partition(|other| other.tunnel.instance == instance);
+        let now = others.into_iter().chain([Arc::new(binding)]).collect();
+        self.serving.pin().insert(endpoint, now);
+        for older in &superseded {
+            drop_claim(&mut claims, older.tunnel.id, endpoint);
+        }
+        claims.entry(tunnel).or_default().insert(endpoint);
+        drop(claims);
+        // Nothing new goes to it any more: now its agent may hear.
+        for older in superseded {
+            older.superseded.cancel();
+        }
         Ok(())
     }
 
     /// Ends one tunnel's claim to an endpoint.
     pub(crate) fn unbind(&self, endpoint: EndpointId, tunnel: TunnelId) {
-        let mut bindings = self.bindings.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(serving) = bindings.get_mut(&endpoint) {
-            serving.retain(|binding| binding.tunnel.id != tunnel);
-            if serving.is_empty() {
-                bindings.remove(&endpoint);
-            }
-        }
+        let mut claims = self.claims();
+        drop_claim(&mut claims, tunnel, endpoint);
+        self.remove(endpoint, tunnel, &claims);
     }
 
-    /// The least loaded tunnel that serves an endpoint, of those that were not tried yet.
-    pub(crate) fn pick(&self, endpoint: EndpointId, tried: &[TunnelId]) -> Option<Binding> {
-        let bindings = self.bindings.lock().unwrap_or_else(PoisonError::into_inner);
-        let serving = bindings.get(&endpoint)?;
-        serving
-            .iter()
+    /// The least loaded tunnel that serves an endpoint, of those that were not tried yet; of equals
+    /// each in turn. Takes no lock.
+    pub(crate) fn pick(&self, endpoint: EndpointId, tried: &[TunnelId]) -> Option<Arc<Binding>> {
+        let serving = self.serving.pin();
+        let serving = serving.get(&endpoint)?;
+        if let [only] = &**serving {
+            return (!tried.contains(&only.tunnel.id)).then(|| Arc::clone(only));
+        }
+        let (before, from) = serving.split_at(turn() % serving.len().max(1));
+        from.iter()
+            .chain(before)
             .filter(|binding| !tried.contains(&binding.tunnel.id))
-            .min_by_key(|binding| binding.tunnel.open_streams.load(Ordering::Relaxed))
-            .cloned()
+            .min_by_key(|binding| binding.tunnel.load())
+            .map(Arc::clone)
     }
 
     /// Adds a tunnel; it leaves, with every claim that it has, when the guard is dropped.
     pub(crate) fn join(self: &Arc<Self>, tunnel: &Arc<Tunnel>) -> Joined {
-        self.tunnels
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(tunnel.id, Arc::clone(tunnel));
+        self.tunnels.pin().insert(tunnel.id, Arc::clone(tunnel));
         Joined {
             registry: Arc::clone(self),
             tunnel: Arc::clone(tunnel),
@@ -171,47 +178,86 @@ impl Registry {
     }
 
     fn leave(&self, tunnel: TunnelId) {
-        self.tunnels
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&tunnel);
-        let mut bindings = self.bindings.lock().unwrap_or_else(PoisonError::into_inner);
-        bindings.retain(|_, serving| {
-            serving.retain(|binding| binding.tunnel.id != tunnel);
-            !serving.is_empty()
-        });
+        self.tunnels.pin().remove(&tunnel);
+        let mut claims = self.claims();
+        for endpoint in claims.remove(&tunnel).unwrap_or_default() {
+            self.remove(endpoint, tunnel, &claims);
+        }
     }
 
     /// Closes every tunnel of an authtoken for good.
     pub(crate) fn close_authtoken(&self, authtoken: AuthtokenId, code: Code) {
         self.tunnels
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+            .pin()
             .values()
             .filter(|tunnel| tunnel.authtoken == authtoken)
             .for_each(|tunnel| tunnel.close.give(code));
     }
 
-    /// How many tunnels there are.
-    pub(crate) fn tunnels(&self) -> usize {
-        self.tunnels
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len()
+    /// Every tunnel.
+    pub(crate) fn all(&self) -> Vec<Arc<Tunnel>> {
+        self.tunnels.pin().values().map(Arc::clone).collect()
     }
 
     /// Endpoints that have a tunnel.
     pub(crate) fn online(&self) -> Vec<EndpointId> {
-        self.bindings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .keys()
-            .copied()
-            .collect()
+        self.serving.pin().keys().copied().collect()
+    }
+
+    /// What a tunnel serves.
+    pub(crate) fn served_by(&self, tunnel: TunnelId) -> Vec<EndpointId> {
+        let claims = self.claims();
+        claims.get(&tunnel).into_iter().flatten().copied().collect()
+    }
+
+    fn serving(&self, endpoint: EndpointId) -> Bindings {
+        let serving = self.serving.pin();
+        serving.get(&endpoint).map(Arc::clone).unwrap_or_default()
+    }
+
+    /// Takes a tunnel out of those that serve an endpoint. The claims are held: nobody else changes it.
+    fn remove(&self, endpoint: EndpointId, tunnel: TunnelId, _: &Claims<'_>) {
+        let before = self.serving(endpoint);
+        let now: Bindings = before
+            .iter()
+            .filter(|binding| binding.tunnel.id != tunnel)
+            .map(Arc::clone)
+            .collect();
+        if now.is_empty() {
+            self.serving.pin().remove(&endpoint);
+        } else if now.len() < before.len() {
+            self.serving.pin().insert(endpoint, now);
+        }
+    }
+
+    fn claims(&self) -> Claims<'_> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+fn drop_claim(claims: &mut Claims<'_>, tunnel: TunnelId, endpoint: EndpointId) {
+    if let Some(endpoints) = claims.get_mut(&tunnel) {
+        endpoints.remove(&endpoint);
+        if endpoints.is_empty() {
+            claims.remove(&tunnel);
+        }
+    }
+}
+
+/// Whose turn it is among equals, counted by each thread for itself.
+fn turn() -> usize {
+    thread_local! {
+        static TURN: Cell<usize> = const { Cell::new(0) };
+    }
+    TURN.replace(TURN.get().wrapping_add(1))
+}
+
 impl Tunnel {
+    /// Exchanges under way.
+    pub(crate) fn load(&self) -> u64 {
+        self.open_streams.load(Ordering::Relaxed)
+    }
+
     /// A place for one more stream, unless the agent takes no more. Opening one without a place would
     /// wait.
     pub(crate) fn reserve(self: &Arc<Self>) -> Option<Slot> {
@@ -266,7 +312,7 @@ impl Close {
 }
 
 /// Whether `asking` may serve beside, or instead of, who serves now.
-fn judge(serving: &[Binding], asking: &Binding) -> Result<(), Code> {
+fn judge(serving: &[Arc<Binding>], asking: &Binding) -> Result<(), Code> {
     for other in serving {
         if other.tunnel.instance == asking.tunnel.instance {
             if asking.generation <= other.generation && other.tunnel.id != asking.tunnel.id {

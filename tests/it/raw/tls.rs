@@ -325,7 +325,7 @@ async fn nobody_there() {
 /// serving; a hello that does not come whole is not waited for for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_hello() {
-    let world = world(&[]).await;
+    let world = world(&["--metrics=127.0.0.1:0"]).await;
     let app = RawUpstream::start(Play::Echo).await;
     let _tls = agent(&world, "tls", &app, &["--url", "raw"]).await;
     let _web = world.agent("web", &[]).await;
@@ -406,6 +406,23 @@ async fn what_is_no_hello() {
         .await;
     assert_eq!(reply.status, 200, "{}", reply.text());
     assert!(!world.edge.log().contains("panicked"));
+    // Each was counted.
+    let mut watch = TcpStream::connect(world.ready["metrics"].as_str().unwrap())
+        .await
+        .unwrap();
+    watch
+        .write_all(b"GET /metrics HTTP/1.1\r\nhost: watch\r\nconnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let (values, _) = read_to_end(&mut watch).await;
+    let values = String::from_utf8(values).unwrap();
+    let count = |reason: &str| -> u64 {
+        let name = format!("sallyport_connections_not_served_total{{reason=\"{reason}\"}} ");
+        let line = values.lines().find_map(|line| line.strip_prefix(&name));
+        line.expect("a count").parse().unwrap()
+    };
+    assert!(count("hello") > 20, "{values}");
+    assert!(count("timed_out") > 0, "{values}");
 }
 
 /// Names that are nobody's, and none at all, end as they did before there were TLS endpoints.

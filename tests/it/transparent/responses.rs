@@ -45,15 +45,14 @@ async fn compare(lab: &Lab, answered: &Answered) {
     let bytes = asked.bytes(&lab.authority());
     let (_, direct) = lab.directly(&bytes, answered.method).await;
     assert_eq!(direct.fault, None, "{what}: {direct:?}");
-    let mut direct = direct;
-    if direct.status() == 304 {
-        // On the list: hyper writes no length where there is no body.
-        direct.headers.retain(|(name, _)| name != "Content-Length");
-    }
     let has_date = direct.header("date").is_some();
 
     let (_, tunnelled) = lab.tunnelled(&bytes, answered.method).await;
     let mut wanted = back(&direct, Version::H1);
+    if direct.status() == 304 {
+        // On the list: hyper writes no length into a 304.
+        wanted.headers.retain(|(name, _)| name != "content-length");
+    }
     wanted.line = direct.line.replace("HTTP/1.0", "HTTP/1.1");
     // Interim answers are on the list.
     wanted.interim.clear();

@@ -7,7 +7,9 @@ use proto::id::EndpointId;
 
 use super::carry::{Counts, End};
 use crate::clock::Clock;
+use crate::ingress::Ingress;
 use crate::ingress::proxied::Ends;
+use crate::metrics::{Direction, RawEnd};
 
 /// What is known of a connection so far.
 #[derive(Clone, Copy, Debug)]
@@ -38,12 +40,23 @@ impl Record {
     }
 
     /// Nothing was carried.
-    pub(crate) fn refused(self, clock: Clock, code: Code) {
-        self.write(clock, &Counts::default(), "refused", Some(code));
+    pub(crate) fn refused(self, ingress: &Ingress, code: Code) {
+        ingress.metrics.raw_connection(RawEnd::Refused);
+        self.write(ingress.clock, &Counts::default(), "refused", Some(code));
     }
 
-    pub(super) fn end(self, clock: Clock, counts: &Counts, end: End) {
-        self.write(clock, counts, end.as_str(), None);
+    pub(super) fn end(self, ingress: &Ingress, counts: &Counts, end: End) {
+        ingress.metrics.raw_connection(match end {
+            End::Complete => RawEnd::Complete,
+            End::ClientGone => RawEnd::ClientGone,
+            End::UpstreamGone => RawEnd::UpstreamGone,
+            End::Idle => RawEnd::Idle,
+            End::Cut(_) => RawEnd::Cut,
+        });
+        let bytes = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        ingress.metrics.bytes(Direction::In, bytes(counts.up()));
+        ingress.metrics.bytes(Direction::Out, bytes(counts.down()));
+        self.write(ingress.clock, counts, end.as_str(), None);
     }
 
     fn write(self, clock: Clock, counts: &Counts, end: &'static str, code: Option<Code>) {

@@ -43,7 +43,7 @@ impl World {
         };
         store.claim_endpoint(endpoint).await.unwrap();
         Self {
-            live: Arc::new(Live::new(Arc::clone(&store))),
+            live: Arc::new(Live::new(Arc::clone(&store), Arc::default())),
             store,
             followed: Revision(0),
             _folder: folder,

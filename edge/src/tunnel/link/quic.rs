@@ -2,8 +2,9 @@
 //! stream, 16 MB a connection, fairness left on.
 //!
 //! `listen` is the public UDP port, one socket for each worker; `ids` and `handover` keep a link on its
-//! worker when the agent's address changes.
+//! worker when the agent's address changes. `backlog` keeps readers that do not read from harming others.
 
+mod backlog;
 mod handover;
 mod ids;
 mod listen;
@@ -15,11 +16,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use quinn::congestion::BbrConfig;
+use proto::budget::Budget;
+use proto::window::{LINK_WINDOW, STREAM_WINDOW};
+use quinn::congestion::{BbrConfig, ControllerFactory, CubicConfig};
 use quinn::{Connection, IdleTimeout, RecvStream, SendStream, TransportConfig, VarInt};
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::ReadBuf;
+use tokio::task::AbortHandle;
 
-use super::LinkEnded;
+use super::{Congestion, LinkEnded};
+use backlog::{Backlog, Watched};
 
 pub(crate) use listen::{Connecting, Listener, Seat};
 
@@ -27,33 +32,63 @@ pub(crate) use listen::{Connecting, Listener, Seat};
 #[derive(Clone, Debug)]
 pub(crate) struct QuicLink {
     connection: Connection,
+    backlog: Arc<Backlog>,
+    _keeper: Arc<Keeper>,
 }
+
+/// The task that looks after a link's window. It ends with the last handle of the link: an own handle of
+/// the connection would keep that alive.
+#[derive(Debug)]
+struct Keeper(AbortHandle);
 
 /// One bidirectional stream.
 #[derive(Debug)]
 pub(super) struct QuicStream {
     send: SendStream,
-    receive: RecvStream,
+    receive: Watched,
+    connection: Connection,
     finished: bool,
 }
 
 impl QuicLink {
+    /// Keeps its window on the runtime that this is called on.
+    fn new(connection: Connection, budget: &Budget) -> Self {
+        let backlog = Backlog::new(budget.open());
+        let keeper = tokio::spawn(Arc::clone(&backlog).keep(connection.clone()));
+        Self {
+            connection,
+            backlog,
+            _keeper: Arc::new(Keeper(keeper.abort_handle())),
+        }
+    }
+
     pub(super) async fn open(&self) -> Result<QuicStream, LinkEnded> {
-        let (send, receive) = self.connection.open_bi().await.map_err(ended)?;
-        Ok(QuicStream {
-            send,
-            receive,
-            finished: false,
-        })
+        let opened = self.connection.open_bi().await;
+        opened.map(|halves| self.stream(halves)).map_err(ended)
     }
 
     pub(super) async fn accept(&self) -> Result<QuicStream, LinkEnded> {
-        let (send, receive) = self.connection.accept_bi().await.map_err(ended)?;
-        Ok(QuicStream {
+        let accepted = self.connection.accept_bi().await;
+        accepted.map(|halves| self.stream(halves)).map_err(ended)
+    }
+
+    fn stream(&self, (send, receive): (SendStream, RecvStream)) -> QuicStream {
+        QuicStream {
             send,
-            receive,
+            receive: self.backlog.watch(receive),
+            connection: self.connection.clone(),
             finished: false,
-        })
+        }
+    }
+
+    /// See [`super::Link::is_over`].
+    pub(super) fn is_over(&self) -> bool {
+        self.backlog.is_over()
+    }
+
+    /// See [`super::Link::held`].
+    pub(super) fn held(&self) -> u64 {
+        self.backlog.held()
     }
 
     pub(super) fn close(&self, code: u32, reason: &str) {
@@ -79,13 +114,19 @@ impl QuicLink {
     }
 }
 
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 impl QuicStream {
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        AsyncRead::poll_read(Pin::new(&mut self.receive), cx, buffer)
+        self.receive.poll_read(&self.connection, cx, buffer)
     }
 
     pub(super) fn poll_write(
@@ -116,19 +157,18 @@ impl QuicStream {
             // Already closed: nothing to reset.
             let _ = self.send.reset(code);
         }
-        // Already read to its end: nothing to stop.
-        let _ = self.receive.stop(code);
+        self.receive.stop(code);
     }
 }
 
 /// How the edge's side of every link behaves.
-fn server_transport() -> Arc<TransportConfig> {
+fn server_transport(congestion: Congestion) -> Arc<TransportConfig> {
     let mut transport = TransportConfig::default();
     transport
-        .congestion_controller_factory(Arc::new(BbrConfig::default()))
-        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
-        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
-        .send_window(u64::from(CONNECTION_WINDOW))
+        .congestion_controller_factory(controller(congestion))
+        .stream_receive_window(var_int(STREAM_WINDOW))
+        .receive_window(var_int(LINK_WINDOW))
+        .send_window(LINK_WINDOW)
         .max_concurrent_bidi_streams(VarInt::from_u32(AGENT_STREAMS_MAX))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
@@ -137,14 +177,26 @@ fn server_transport() -> Arc<TransportConfig> {
     Arc::new(transport)
 }
 
+fn controller(congestion: Congestion) -> Arc<dyn ControllerFactory + Send + Sync> {
+    match congestion {
+        Congestion::Bbr => Arc::new(BbrConfig::default()),
+        Congestion::Cubic => Arc::new(CubicConfig::default()),
+    }
+}
+
+fn var_int(bytes: u64) -> VarInt {
+    VarInt::from_u64(bytes).unwrap_or(VarInt::MAX)
+}
+
 fn ended(error: impl std::error::Error + Send + Sync + 'static) -> LinkEnded {
     LinkEnded(Box::new(error))
 }
 
-const STREAM_WINDOW: u32 = 4 << 20;
-const CONNECTION_WINDOW: u32 = 16 << 20;
 /// An agent opens one stream, for control; data streams are the edge's to open.
 const AGENT_STREAMS_MAX: u32 = 1;
 /// 10,000 idle links at 4 s took a tenth of a core; at 10 s a dead one is found in half a minute.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT_MS: u32 = 30_000;
+
+#[cfg(test)]
+mod tests;

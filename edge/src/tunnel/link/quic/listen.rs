@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
+use proto::budget::Budget;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, EndpointConfig, Runtime, ServerConfig, TokioRuntime, VarInt};
 
@@ -13,7 +14,7 @@ use super::handover::{Handover, WorkerSocket};
 use super::ids::{self, WorkerIds};
 use super::{QuicLink, ended, server_transport};
 use crate::secret::Secret;
-use crate::tunnel::link::{Link, LinkEnded};
+use crate::tunnel::link::{Congestion, Link, LinkEnded};
 
 /// A worker's place at the public UDP port, before its runtime has it.
 #[derive(Debug)]
@@ -23,6 +24,7 @@ pub(crate) struct Seat {
     handover: Arc<Handover>,
     server: ServerConfig,
     reset_key: Arc<hmac::Key>,
+    budget: Budget,
 }
 
 /// One worker's UDP side of the public port. Cheap to clone.
@@ -32,12 +34,14 @@ pub(crate) struct Listener {
     handover: Arc<Handover>,
     /// Links of this worker above which an address must prove itself.
     unproven_max: usize,
+    budget: Budget,
 }
 
 /// A handshake under way.
 #[derive(Debug)]
 pub(crate) struct Connecting {
     incoming: quinn::Incoming,
+    budget: Budget,
 }
 
 impl Seat {
@@ -51,13 +55,15 @@ impl Seat {
         sockets: Vec<UdpSocket>,
         tls: Arc<rustls::ServerConfig>,
         reset_key: &Secret<[u8; 32]>,
+        congestion: Congestion,
+        budget: &Budget,
     ) -> io::Result<Vec<Self>> {
         let workers = sockets.len().clamp(1, ids::WORKERS_MAX);
         let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
         let mut server = ServerConfig::with_crypto(Arc::new(crypto));
         // Bounds of the port: each worker has its part, since the kernel spreads agents evenly.
         server
-            .transport_config(server_transport())
+            .transport_config(server_transport(congestion))
             .max_incoming(INCOMING_MAX.div_ceil(workers))
             .incoming_buffer_size(HELLO_BYTES_MAX)
             .incoming_buffer_size_total(INCOMING_BYTES_MAX / workers as u64);
@@ -71,6 +77,7 @@ impl Seat {
                 handover: Arc::clone(&handover),
                 server: server.clone(),
                 reset_key: Arc::clone(&reset_key),
+                budget: budget.clone(),
             })
             .collect())
     }
@@ -105,6 +112,7 @@ impl Seat {
             endpoint,
             handover: self.handover,
             unproven_max: UNPROVEN_MAX / workers,
+            budget: self.budget,
         })
     }
 }
@@ -121,7 +129,8 @@ impl Listener {
                 }
                 continue;
             }
-            return Some(Connecting { incoming });
+            let budget = self.budget.clone();
+            return Some(Connecting { incoming, budget });
         }
     }
 
@@ -159,7 +168,7 @@ impl Connecting {
     /// Completes the handshake.
     pub(crate) async fn establish(self) -> Result<Link, LinkEnded> {
         let connection = self.incoming.await.map_err(ended)?;
-        Ok(Link::Quic(QuicLink { connection }))
+        Ok(Link::Quic(QuicLink::new(connection, &self.budget)))
     }
 }
 
@@ -174,6 +183,3 @@ const HELLO_BYTES_MAX: u64 = 64 << 10;
 const INCOMING_BYTES_MAX: u64 = 16 << 20;
 /// Above so many links an address must prove itself first.
 const UNPROVEN_MAX: usize = 1024;
-
-#[cfg(test)]
-mod tests;

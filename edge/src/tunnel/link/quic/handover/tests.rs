@@ -5,9 +5,12 @@ use std::task::Waker;
 
 use super::*;
 
-/// A socket that has received these batches: bytes and their stride.
+/// Bytes of one buffer and their stride.
+type Joined = (Vec<u8>, usize);
+
+/// A socket that has received these batches.
 #[derive(Debug)]
-struct Canned(Mutex<VecDeque<Vec<(Vec<u8>, usize)>>>);
+struct Canned(Mutex<VecDeque<Vec<Joined>>>);
 
 impl AsyncUdpSocket for Canned {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
@@ -59,7 +62,7 @@ fn datagram(id: Option<u8>, len: usize, fill: u8) -> Vec<u8> {
     bytes
 }
 
-fn sockets(batches: Vec<Vec<(Vec<u8>, usize)>>, workers: usize) -> Vec<WorkerSocket> {
+fn sockets(batches: Vec<Vec<Joined>>, workers: usize) -> Vec<WorkerSocket> {
     let handover = Handover::new(workers);
     let mut batches = Some(batches);
     (0..workers)

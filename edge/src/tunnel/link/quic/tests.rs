@@ -1,26 +1,33 @@
-//! Real sockets on loopback: links outlive a change of their address, whichever worker holds them.
+//! Real sockets on loopback. What the tests share: an edge's workers, and agents as bare as can be.
 
-use std::net::Ipv4Addr;
+mod roaming;
+mod stalled;
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Mutex;
 use std::thread::JoinHandle;
 
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, ConnectionError, RecvStream, SendStream};
+use quinn::{ClientConfig, Endpoint};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::tunnel::link::LinkStream;
+use crate::secret::Secret;
+use crate::tunnel::link::{Link, LinkStream};
 
+const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const NAME: &str = "connect.quay.localhost";
 /// Ten times what a slow, shared computer needs.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// An edge's workers, which send back what comes on control streams.
 struct Port {
+    /// Those that are established.
+    links: mpsc::UnboundedReceiver<Link>,
     address: SocketAddr,
     listeners: Vec<Listener>,
     threads: Vec<JoinHandle<()>>,
@@ -73,14 +80,28 @@ impl Certificate {
 }
 
 impl Port {
-    fn open(certificate: &Certificate, address: SocketAddr, workers: usize) -> Self {
+    fn open(
+        certificate: &Certificate,
+        address: SocketAddr,
+        workers: usize,
+        budget: &Budget,
+    ) -> Self {
         let sockets = bind(address, workers);
         let address = sockets[0].local_addr().unwrap();
         let key = Secret::new([7; 32]);
-        let seats = Seat::all(sockets, Arc::clone(&certificate.server), &key).unwrap();
+        let seats = Seat::all(
+            sockets,
+            Arc::clone(&certificate.server),
+            &key,
+            Congestion::Bbr,
+            budget,
+        )
+        .unwrap();
         let halt = CancellationToken::new();
         let taken = Arc::new(Mutex::new(vec![0; workers]));
+        let (established, links) = mpsc::unbounded_channel();
         let mut port = Self {
+            links,
             address,
             listeners: Vec::new(),
             threads: Vec::new(),
@@ -98,13 +119,16 @@ impl Port {
             };
             port.listeners.push(listener.clone());
             let (taken, halt) = (Arc::clone(&port.taken), port.halt.clone());
+            let established = established.clone();
             port.threads.push(std::thread::spawn(move || {
                 runtime.block_on(async move {
                     let accept = async {
                         while let Some(connecting) = listener.accept().await {
                             taken.lock().unwrap()[worker] += 1;
+                            let established = established.clone();
                             tokio::spawn(async move {
                                 let link = connecting.establish().await?;
+                                let _ = established.send(link.clone());
                                 echo(link.accept().await?).await;
                                 Ok::<_, LinkEnded>(())
                             });
@@ -180,99 +204,5 @@ impl Agent {
     fn rebind(&self) {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         self.endpoint.rebind(socket).unwrap();
-    }
-}
-
-async fn agents(port: &Port, certificate: &Certificate, count: usize) -> Vec<Agent> {
-    let mut agents = Vec::new();
-    for _ in 0..count {
-        agents.push(Agent::dial(port, certificate).await);
-    }
-    agents
-}
-
-/// Roaming keeps a link, at any number of workers: a hundred of a hundred live, three addresses later.
-#[tokio::test]
-async fn links_outlive_a_change_of_address() {
-    let certificate = Certificate::new();
-    for workers in [1, 2, 4] {
-        let port = Port::open(&certificate, (Ipv4Addr::LOCALHOST, 0).into(), workers);
-        let mut agents = agents(&port, &certificate, 100).await;
-        assert!(
-            port.taken.lock().unwrap().iter().all(|taken| *taken > 0),
-            "the kernel spreads them"
-        );
-        for round in 1..=3 {
-            let mut tried = JoinSet::new();
-            for mut agent in agents.drain(..) {
-                agent.rebind();
-                tried.spawn(async move { (agent.is_live(round).await, agent) });
-            }
-            let mut live = 0;
-            while let Some(tried) = tried.join_next().await {
-                let (is_live, agent) = tried.unwrap();
-                live += usize::from(is_live);
-                agents.push(agent);
-            }
-            assert_eq!(live, 100, "{workers} workers, round {round}");
-        }
-        let (handed, dropped) = port.listeners[0].handed_over();
-        assert_eq!(handed > 0, workers > 1, "{workers} workers");
-        assert_eq!(dropped, 0);
-        port.kill();
-    }
-}
-
-/// Several links on one socket may belong to several workers once it has another address.
-#[tokio::test]
-async fn links_on_one_socket_outlive_it_too() {
-    let certificate = Certificate::new();
-    let port = Port::open(&certificate, (Ipv4Addr::LOCALHOST, 0).into(), 4);
-    let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-    let mut streams = Vec::new();
-    for round in 0..20 {
-        let connecting = endpoint.connect_with(certificate.client.clone(), port.address, NAME);
-        let connection = connecting.unwrap().await.unwrap();
-        let (to, from) = connection.open_bi().await.unwrap();
-        streams.push(Agent {
-            endpoint: endpoint.clone(),
-            connection,
-            to,
-            from,
-        });
-        for agent in &mut streams {
-            assert!(agent.is_live(round).await, "after {round} changes");
-        }
-        streams[0].rebind();
-    }
-    assert!(port.listeners[0].handed_over().0 > 0);
-    port.kill();
-}
-
-/// Agents of an edge that died hear so at their next packet, whatever number of workers comes after it.
-#[tokio::test]
-async fn a_restart_is_heard_with_any_number_of_workers() {
-    let certificate = Certificate::new();
-    for (before, after) in [(4, 3), (3, 1), (1, 2), (2, 4)] {
-        let port = Port::open(&certificate, (Ipv4Addr::LOCALHOST, 0).into(), before);
-        let mut agents = agents(&port, &certificate, 12).await;
-        let address = port.address;
-        port.kill();
-        let port = Port::open(&certificate, address, after);
-        for agent in &mut agents {
-            let heard = async {
-                loop {
-                    // Resets are rare by design: what is too soon for one is sent again.
-                    let _ = agent.to.write_all(&[1]).await;
-                    tokio::select! {
-                        ended = agent.connection.closed() => break ended,
-                        () = tokio::time::sleep(Duration::from_millis(20)) => {}
-                    }
-                }
-            };
-            let ended = tokio::time::timeout(DEADLINE, heard).await;
-            assert_eq!(ended, Ok(ConnectionError::Reset), "{before} then {after}");
-        }
-        port.kill();
     }
 }

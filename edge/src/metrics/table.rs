@@ -1,0 +1,182 @@
+//! Names, kinds and meanings: what is scraped and what is documented come from here.
+
+use std::fmt::{self, Write as _};
+
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
+use prometheus_client::metrics::MetricType;
+
+use super::PREFIX;
+
+/// One family of values.
+pub(super) struct Metric {
+    /// Without prefix, and without the `_total` that counters end with.
+    name: &'static str,
+    kind: MetricType,
+    label: Option<&'static str>,
+    help: &'static str,
+}
+
+impl Metric {
+    const fn counter(name: &'static str, help: &'static str) -> Self {
+        Self::new(name, MetricType::Counter, help)
+    }
+
+    const fn gauge(name: &'static str, help: &'static str) -> Self {
+        Self::new(name, MetricType::Gauge, help)
+    }
+
+    const fn histogram(name: &'static str, help: &'static str) -> Self {
+        Self::new(name, MetricType::Histogram, help)
+    }
+
+    const fn new(name: &'static str, kind: MetricType, help: &'static str) -> Self {
+        Self {
+            name,
+            kind,
+            label: None,
+            help,
+        }
+    }
+
+    const fn by(self, label: &'static str) -> Self {
+        Self {
+            label: Some(label),
+            ..self
+        }
+    }
+
+    /// Writes what the family is; its values follow.
+    pub(super) fn begin<'a>(
+        &'a self,
+        out: &'a mut DescriptorEncoder<'_>,
+    ) -> Result<MetricEncoder<'a>, fmt::Error> {
+        out.encode_descriptor(self.name, self.help, None, self.kind)
+    }
+}
+
+pub(super) const REQUESTS: Metric = Metric::counter(
+    "requests",
+    "Public requests answered, by error code of ours (SP_…) or else by class of status (2xx)",
+)
+.by("code");
+pub(super) const REQUEST_SECONDS: Metric = Metric::histogram(
+    "request_seconds",
+    "From a public request's head to the head of its answer",
+);
+pub(super) const REVOKE_TO_CUT: Metric = Metric::histogram(
+    "revoke_to_cut_seconds",
+    "From a revocation's arrival at this edge until each exchange of those whom it ended is gone",
+);
+pub(super) const BYTES: Metric = Metric::counter(
+    "bytes",
+    "Bytes of public connections inside TLS: in is from clients, out is to clients",
+)
+.by("direction");
+pub(super) const CONNECTIONS: Metric =
+    Metric::gauge("connections", "Public connections that are open");
+pub(super) const RAW_CONNECTIONS: Metric = Metric::counter(
+    "raw_connections",
+    "Connections to TCP and TLS endpoints that have ended, by how",
+)
+.by("end");
+pub(super) const NOT_SERVED: Metric = Metric::counter(
+    "connections_not_served",
+    "Public connections that were closed before anything was served on them, by why",
+)
+.by("reason");
+pub(super) const TUNNELS: Metric = Metric::gauge("tunnels", "Agents that are connected");
+pub(super) const LINKS: Metric =
+    Metric::gauge("links", "Links to agents, by transport").by("transport");
+pub(super) const STREAMS: Metric =
+    Metric::gauge("streams_active", "Exchanges under way on all tunnels");
+pub(super) const ENDPOINTS: Metric = Metric::gauge(
+    "endpoints_online",
+    "Endpoints that an agent serves through this edge",
+);
+pub(super) const SESSIONS: Metric = Metric::gauge(
+    "sessions_live",
+    "Sessions that this edge knows at the moment",
+);
+pub(super) const LINK_BYTES: Metric = Metric::gauge(
+    "link_memory_bytes",
+    "Bytes that links hold for readers that have not taken them yet",
+);
+pub(super) const RESIDENT: Metric = Metric::gauge(
+    "memory_resident_bytes",
+    "Memory of the process, as the system counts it",
+);
+pub(super) const ACTIVITY_DROPPED: Metric = Metric::counter(
+    "activity_dropped",
+    "Sessions whose newest activity did not reach the store",
+);
+pub(super) const LOG_DROPPED: Metric = Metric::counter(
+    "log_lines_dropped",
+    "Lines of the log that were dropped because whatever reads it is slower",
+);
+
+const ALL: [Metric; 16] = [
+    REQUESTS,
+    REQUEST_SECONDS,
+    REVOKE_TO_CUT,
+    BYTES,
+    CONNECTIONS,
+    RAW_CONNECTIONS,
+    NOT_SERVED,
+    TUNNELS,
+    LINKS,
+    STREAMS,
+    ENDPOINTS,
+    SESSIONS,
+    LINK_BYTES,
+    RESIDENT,
+    ACTIVITY_DROPPED,
+    LOG_DROPPED,
+];
+
+/// The documentation of all of them, as `docs/metrics.md` holds it.
+pub(crate) fn reference() -> String {
+    let mut out = INTRODUCTION.to_owned();
+    for metric in &ALL {
+        let total = match metric.kind {
+            MetricType::Counter => "_total",
+            MetricType::Gauge | MetricType::Histogram | MetricType::Info | MetricType::Unknown => {
+                ""
+            }
+        };
+        let label = metric
+            .label
+            .map(|label| format!("`{label}`"))
+            .unwrap_or_default();
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            out,
+            "| `{PREFIX}_{}{total}` | {} | {label} | {} |",
+            metric.name,
+            metric.kind.as_str(),
+            metric.help
+        );
+    }
+    out
+}
+
+const INTRODUCTION: &str = "\
+# Metrics of the edge
+
+<!-- Generated by `edge docs metrics`; do not edit. -->
+
+`edge serve --metrics 127.0.0.1:9600`, or `metrics:` in the configuration, opens a listener of its own
+for whatever watches the edge. It speaks plain HTTP and has **no login**: it belongs on loopback or on a
+private network. Without the setting there is none, and on the public port these paths are paths like
+any other, of whatever endpoint the host names.
+
+| Path | Answers |
+| --- | --- |
+| `/metrics` | the values below, in the text form of OpenMetrics, which Prometheus reads |
+| `/healthz` | 200 while the process is alive |
+| `/readyz` | 200 while the edge can serve: its store answers, its listeners are open, and it is not draining; else 503. The body says which |
+
+Nothing is labelled with a person, an address, a host or an endpoint.
+
+| Name | Kind | Label | Meaning |
+| --- | --- | --- | --- |
+";
