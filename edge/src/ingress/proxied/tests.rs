@@ -25,7 +25,9 @@ fn ends(client: &str, edge: &str) -> Ends {
 fn good() -> Vec<(Vec<u8>, Option<Ends>)> {
     let v4 = ends("203.0.113.7:1000", "198.51.100.2:443");
     let v6 = ends("[2001:db8::7]:1000", "[2001:db8::2]:443");
-    let mut long_v4 = vec![0x21, 0x11, 0, 12, 203, 0, 113, 7, 198, 51, 100, 2, 3, 0xe8, 1, 0xbb];
+    let mut long_v4 = vec![
+        0x21, 0x11, 0, 12, 203, 0, 113, 7, 198, 51, 100, 2, 3, 0xe8, 1, 0xbb,
+    ];
     let short_v4 = long_v4.clone();
     // With a type-length-value behind the addresses.
     long_v4[3] = 12 + 7;
@@ -36,8 +38,14 @@ fn good() -> Vec<(Vec<u8>, Option<Ends>)> {
     }
     v6_bytes.extend([3, 0xe8, 1, 0xbb]);
     vec![
-        (b"PROXY TCP4 203.0.113.7 198.51.100.2 1000 443\r\n".to_vec(), Some(v4)),
-        (b"PROXY TCP6 2001:db8::7 2001:db8::2 1000 443\r\n".to_vec(), Some(v6)),
+        (
+            b"PROXY TCP4 203.0.113.7 198.51.100.2 1000 443\r\n".to_vec(),
+            Some(v4),
+        ),
+        (
+            b"PROXY TCP6 2001:db8::7 2001:db8::2 1000 443\r\n".to_vec(),
+            Some(v6),
+        ),
         (b"PROXY UNKNOWN\r\n".to_vec(), None),
         (v2(&short_v4), Some(v4)),
         (v2(&long_v4), Some(v4)),
@@ -45,10 +53,7 @@ fn good() -> Vec<(Vec<u8>, Option<Ends>)> {
         (v2(&[0x20, 0, 0, 0]), None),
         (v2(&[0x21, 0, 0, 0]), None),
         // The longest that is read.
-        (
-            v2(&[&[0x20, 0, 2, 8][..], &[0; 520]].concat()),
-            None,
-        ),
+        (v2(&[&[0x20, 0, 2, 8][..], &[0; 520]].concat()), None),
     ]
 }
 
@@ -59,7 +64,10 @@ fn headers() {
         let shown = String::from_utf8_lossy(&header).into_owned();
         for at in 0..header.len() {
             let parsed = parse(&header[..at]);
-            assert!(matches!(parsed, Ok(None)), "{shown:?} cut at {at}: {parsed:?}");
+            assert!(
+                matches!(parsed, Ok(None)),
+                "{shown:?} cut at {at}: {parsed:?}"
+            );
         }
         let followed = [header.as_slice(), &[22, 3, 1]].concat();
         for bytes in [&header, &followed] {
