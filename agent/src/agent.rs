@@ -4,6 +4,7 @@
 //! come and go; `speak` is how they are spoken to; `words` is what it says; `exit` is the class of an end. Moves no bytes.
 
 mod exit;
+mod silence;
 mod speak;
 mod tunnel;
 mod upstreams;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use proto::authtoken::Authtoken;
 use proto::bind::{BindRequest, EndpointKind};
+use proto::budget::Budget;
 use proto::code::Code;
 use proto::control::agent as control;
 use tokio::time::Instant;
@@ -93,6 +95,8 @@ impl Agent {
                 .ca
                 .clone()
                 .map_or(Trust::LinkCa(authtoken.link_ca_key), Trust::Roots),
+            congestion: config.tuning.congestion,
+            unread: Budget::new(config.tuning.unread_bytes, config.tuning.unread_bytes),
         };
         let instance = take_instance(config, &endpoints, &status);
         for served in &endpoints {
@@ -137,6 +141,7 @@ impl Agent {
         let mut was_online = false;
         let mut attempt = 0;
         let mut last: Option<Trouble> = None;
+        let mut sent_away: Option<Instant> = None;
         // The tunnel to a draining edge serves on until another one stands.
         let mut replaced = CancellationToken::new();
         self.say_offline(was_online, None);
@@ -173,6 +178,7 @@ impl Agent {
                         }
                         Left::Drained(edges) => {
                             replaced = CancellationToken::new();
+                            sent_away = Some(Instant::now());
                             tasks.spawn(tunnel.retire(replaced.clone(), stop.clone()));
                             self.target.addrs = edges;
                             remember(&mut self.target.addrs, &known);
@@ -192,7 +198,14 @@ impl Agent {
             tracing::info!(code = %trouble.code, attempt, "not connected");
             self.say_offline(was_online, Some(trouble.clone()));
             last = Some(trouble);
-            let delay = backoff::delay(attempt, random());
+            // An edge that says that it stops is most likely back in a moment.
+            let is_expected = sent_away.is_some_and(|at| at.elapsed() < BACK_WITHIN);
+            let patience = if is_expected {
+                attempt.min(EXPECTED_ATTEMPT_MAX)
+            } else {
+                attempt
+            };
+            let delay = backoff::delay(patience, random());
             attempt = attempt.saturating_add(1);
             tokio::select! {
                 biased;
@@ -392,6 +405,10 @@ fn random() -> u64 {
 
 /// A tunnel that stood for so long was a good one: the next try is immediate again.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
+/// How long an edge that stopped is looked for eagerly.
+const BACK_WITHIN: Duration = Duration::from_mins(1);
+/// That many tries wait for two seconds at most.
+const EXPECTED_ATTEMPT_MAX: u32 = 4;
 const LATENCY_EVERY: Duration = Duration::from_secs(1);
 /// Signals promise an end within two seconds.
 const GOODBYE_WITHIN: Duration = Duration::from_millis(800);

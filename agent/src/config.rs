@@ -8,6 +8,7 @@ pub(crate) mod door;
 mod edit;
 mod file;
 mod token;
+mod tuning;
 mod yaml;
 
 use std::fmt;
@@ -24,6 +25,7 @@ use zeroize::Zeroizing;
 
 pub(crate) use door::{CertificateFiles, DoorConfig};
 pub(crate) use token::{Environment, SecretText};
+pub(crate) use tuning::{Congestion, Tuning};
 use token::{TokenSource, choose_authtoken, parse_authtoken};
 
 /// Everything that one run needs. Upstreams are still text: whoever dials reads them.
@@ -39,6 +41,7 @@ pub(crate) struct Config {
     pub(crate) folder: Option<PathBuf>,
     /// The first failure ends the agent.
     pub(crate) is_fail_fast: bool,
+    pub(crate) tuning: Tuning,
     authtoken: Option<(SecretText, TokenSource)>,
     file: Option<PathBuf>,
 }
@@ -181,6 +184,7 @@ impl Config {
                 .and_then(Path::parent)
                 .map(|folder| Path::new(".").join(folder)),
             is_fail_fast: given.is_fail_fast,
+            tuning: file.tuning,
             authtoken,
             file: path,
         })

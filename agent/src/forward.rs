@@ -75,7 +75,7 @@ impl Routes {
 }
 
 /// Serves one stream to its end. Dropping the future resets the stream and the upstream's connection.
-/// `count` is asked for a token to hold as long as a stream for the upstream is open.
+/// `admit` gives a token to hold as long as a stream for the upstream is open, or turns it away.
 ///
 /// # Errors
 /// [`Broken`] when it was refused or did not end well on both sides.
@@ -83,7 +83,7 @@ pub(crate) async fn forward<T>(
     mut receive: impl FromEdge,
     mut send: impl ToEdge,
     routes: &Routes,
-    count: impl FnOnce() -> T,
+    admit: impl FnOnce() -> Option<T>,
 ) -> Result<(), Broken> {
     let mut early = BytesMut::with_capacity(HEAD_BYTES_MAX);
     let head = read_head(&mut receive, &mut early).await?;
@@ -91,7 +91,11 @@ pub(crate) async fn forward<T>(
     match head.kind {
         StreamKind::Probe => echo(receive, send, &early).await,
         StreamKind::Http | StreamKind::Raw => {
-            let _counted = count();
+            let Some(_admitted) = admit() else {
+                let code = Code::UploadsStalled;
+                refuse(send, code, code.meaning()).await?;
+                return Err(Broken::Refused(code));
+            };
             let found = routes.find(head.endpoint).await;
             let watched = match found {
                 Some(watched) if watched.manner().wants_addresses() == head.proxy.is_some() => {

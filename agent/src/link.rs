@@ -12,10 +12,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use proto::budget::Budget;
 use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::addrs;
+use crate::config::Congestion;
 
 /// Where an edge is and how it proves itself.
 #[derive(Clone, Debug)]
@@ -25,6 +27,9 @@ pub(crate) struct Target {
     /// The name that its certificate must carry. Not resolved: addresses and name are apart.
     pub(crate) server_name: String,
     pub(crate) trust: Trust,
+    pub(crate) congestion: Congestion,
+    /// Memory for what local apps leave unread, of all links together.
+    pub(crate) unread: Budget,
 }
 
 /// What an edge's certificate must be signed by. There is no third way in: neither the system's
@@ -162,6 +167,20 @@ impl Link {
     pub(crate) async fn close(&self) {
         match &self.transport {
             Transport::Quic(link) => link.close().await,
+        }
+    }
+
+    /// A number that changes with everything that comes, acknowledgements included.
+    pub(crate) fn received(&self) -> u64 {
+        match &self.transport {
+            Transport::Quic(link) => link.received(),
+        }
+    }
+
+    /// Whether local apps that do not read hold so much of this link that it takes no more streams.
+    pub(crate) fn is_over(&self) -> bool {
+        match &self.transport {
+            Transport::Quic(link) => link.is_over(),
         }
     }
 

@@ -8,16 +8,20 @@ mod act;
 mod client;
 mod docs;
 mod print;
+mod state;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use proto::code::Code;
 
 use crate::admin::views::ErrorView;
-use crate::config::{ConfigError, KeyEnvironment, Overrides, Settings, default_data_dir};
+use crate::config::{
+    ConfigError, KeyEnvironment, Overrides, Settings, default_data_dir, parse_duration,
+};
 
 /// Sallyport's edge: ends TLS in public, knows who is signed in, decides, and cuts.
 #[derive(Debug, Parser)]
@@ -93,6 +97,12 @@ enum Ask {
     },
     /// How the running edge is
     Status,
+    /// End the running edge politely: agents go elsewhere, what is open finishes
+    Drain {
+        /// How long open exchanges may take; what is left is cut then
+        #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
+        timeout: Duration,
+    },
     /// Copy the store into a new file, while the edge runs
     Backup {
         /// The new file; nothing is overwritten
@@ -350,6 +360,10 @@ fn dispatch(cli: Cli) -> Result<Outcome, CliError> {
     Ok(Outcome::Exit(ExitCode::SUCCESS))
 }
 
+fn time(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "such as 30s, 5m or 1m30s".to_owned())
+}
+
 fn data_folder(flag: Option<PathBuf>) -> Result<PathBuf, CliError> {
     flag.or_else(default_data_dir)
         .ok_or(CliError::Config(ConfigError::NoHome))
@@ -362,6 +376,7 @@ Examples:
   edge provider add google --client-id ID --client-secret-file FILE
   edge authtoken create                               for `agent config add-authtoken`
   edge operator link                                  into the dashboard
+  edge drain --timeout 30s                            before an upgrade
 
 Exit codes:
   0 done               3 configuration

@@ -25,6 +25,7 @@ use crate::model::site::ReservedHost;
 use crate::secret::{ClusterKey, Secret};
 use crate::tunnel::link::Congestion;
 
+pub(crate) use duration::parse as parse_duration;
 pub(crate) use folder::{data_dir_flag, default_data_dir};
 pub(crate) use reference::reference;
 
@@ -48,6 +49,8 @@ pub(crate) struct Settings {
     pub(crate) tcp_ports: Option<RangeInclusive<u16>>,
     /// Whose PROXY headers are believed; empty: nobody's.
     pub(crate) trusted_proxies: Vec<IpNet>,
+    /// Requests, downloads, WebSockets that are open at a time.
+    pub(crate) exchanges_max: u32,
     pub(crate) links: Links,
     /// `None`: the development CA of the data folder, on loopback only.
     pub(crate) certificate: Option<CertificateFiles>,

@@ -29,6 +29,7 @@ pub(crate) mod upstream;
 pub(crate) mod websocket;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use crate::auth::Auth;
@@ -66,6 +67,10 @@ pub(crate) struct Worker {
     pub(crate) ingress: Arc<Ingress>,
     /// Upstream connections live on the worker that made them.
     pub(crate) pool: Arc<pool::Pool>,
+    /// Exchanges that are open here.
+    pub(crate) exchanges: Arc<AtomicUsize>,
+    /// This worker's share of what the edge may have open.
+    pub(crate) exchanges_max: usize,
 }
 
 /// Bounds on what a client may hold.
@@ -80,4 +85,6 @@ pub(crate) struct Limits {
     /// A request body that sends nothing.
     pub(crate) body_idle: Duration,
     pub(crate) head_bytes_max: usize,
+    /// Exchanges open on the whole edge, each with its buffers.
+    pub(crate) exchanges_max: usize,
 }

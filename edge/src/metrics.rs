@@ -105,7 +105,7 @@ impl Metrics {
     pub(crate) fn request(&self, status: u16, code: Option<Code>, elapsed: Duration) {
         let shard = self.shard();
         let by_code = code
-            .and_then(|code| Code::ALL.binary_search(&code).ok())
+            .and_then(|code| Code::ALL.iter().position(|one| *one == code))
             .and_then(|at| shard.codes.get(at));
         let by_class = || shard.classes.get(usize::from(status / 100));
         if let Some(cell) = by_code.or_else(by_class).or_else(|| shard.classes.first()) {

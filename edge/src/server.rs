@@ -2,6 +2,7 @@
 
 mod bound;
 mod doors;
+mod drain;
 mod error;
 pub(crate) mod providers;
 mod ready;
@@ -10,14 +11,16 @@ mod workers;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use proto::budget::Budget;
 use proto::id::EdgeId;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
-use crate::admin::{Admin, AdminParts, AuthtokenIssuer, Presence};
+use crate::admin::{Admin, AdminParts, AuthtokenIssuer};
 use crate::auth::{Auth, AuthParts};
 use crate::cert::{DevCa, FileCert, LinkCa, Resolver, Web, quic_config, tcp_config};
 use crate::clock::Clock;
@@ -48,6 +51,7 @@ use crate::tunnel::registry::Registry;
 
 use bound::Bound;
 pub(crate) use error::StartError;
+pub(crate) use ready::progress;
 use workers::Workers;
 
 /// Runs an edge until it is asked to stop. With `json`, says on standard output, in one line, when it
@@ -64,6 +68,10 @@ struct Edge {
     ingress: Arc<Ingress>,
     acceptor: TlsAcceptor,
     admission: Arc<Admission>,
+    /// Drains that the operator ordered, each with its bound.
+    drain_ordered: mpsc::Receiver<Duration>,
+    /// Exchanges that a drain cut.
+    cut: Arc<AtomicU64>,
     admin: Arc<Admin>,
     tunnels: Tunnels,
     live: Arc<Live>,
@@ -128,6 +136,14 @@ impl Edge {
         let live = Arc::new(Live::new(Arc::clone(&store), Arc::clone(&metrics)));
         let revocations = Revocations::new(Arc::clone(&store), clock);
         let geoip = Arc::new(GeoIp::open(settings.geoip.as_deref()));
+        let proxies = Proxies::new(settings.trusted_proxies.clone());
+        let admission = Admission::new(
+            CONNECTIONS_MAX,
+            settings.connections_per_address as usize,
+            proxies.clone(),
+        );
+        let (drain_orders, drain_ordered) = mpsc::channel(1);
+        let cut = Arc::<AtomicU64>::default();
         let auth = Auth::new(AuthParts {
             store: Arc::clone(&store),
             live: Arc::clone(&live),
@@ -152,7 +168,21 @@ impl Edge {
                 server_name: link_name,
                 link_ca_key: link_ca.public_key(),
             },
-            presence: presence(edge_id, clock, &live, &registry),
+            presence: watch::presence(
+                edge_id,
+                clock,
+                watch::Present {
+                    live: Arc::clone(&live),
+                    registry: Arc::clone(&registry),
+                    admission: Arc::clone(&admission),
+                    shutdown: shutdown.clone(),
+                    cut: Arc::clone(&cut),
+                },
+            ),
+            drain: Box::new(move |limit| {
+                // The first order counts.
+                let _ = drain_orders.try_send(limit);
+            }),
             verify_provider: providers::verifier(http.clone()),
             knows_places: settings.geoip.is_some(),
         });
@@ -202,19 +232,17 @@ impl Edge {
                 idle: settings.idle_timeout,
                 body_idle: settings.body_timeout,
                 head_bytes_max: HEAD_BYTES_MAX,
+                exchanges_max: settings.exchanges_max as usize,
             },
-            proxies: Proxies::new(settings.trusted_proxies.clone()),
+            proxies,
             raw_tls,
             shutdown: shutdown.clone(),
         });
-        let admission = Admission::new(
-            CONNECTIONS_MAX,
-            settings.connections_per_address as usize,
-            ingress.proxies.clone(),
-        );
         tunnels.binder.ports = doors::tcp_ports(settings, bound.address.ip(), &ingress, &admission);
         Ok(Self {
             ready,
+            drain_ordered,
+            cut,
             tcp: bound.tcp,
             seats,
             ingress,
@@ -281,8 +309,8 @@ impl Edge {
             .spawn(until_shutdown(self.shutdown.clone(), reopen));
         let parts = watch::Parts {
             edge: self.tunnels.edge,
-            ingress: self.ingress,
-            admission: self.admission,
+            ingress: Arc::clone(&self.ingress),
+            admission: Arc::clone(&self.admission),
             live: Arc::clone(&self.live),
             store: Arc::clone(&self.store),
             log,
@@ -292,16 +320,36 @@ impl Edge {
         // The operator's socket and the workers are there: whoever reads this may go on at once.
         ready::announce(&self.ready, json);
 
+        let limit = tokio::select! {
+            _ = terminate.recv() => DRAIN,
+            _ = interrupt.recv() => DRAIN,
+            Some(limit) = self.drain_ordered.recv() => limit,
+        };
+        tracing::info!(
+            limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
+            "draining"
+        );
+        let inside = drain::Inside {
+            ingress: Arc::clone(&self.ingress),
+            admission: Arc::clone(&self.admission),
+            live: Arc::clone(&self.live),
+            cut: self.cut,
+        };
+        let again = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        inside
+            .leave(limit, again, |exchanges, left| {
+                ready::draining(exchanges, left, json);
+            })
+            .await;
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("draining");
-        self.shutdown.begin();
-        tokio::select! {
-            done = self.shutdown.finished(DRAIN) => {
+            done = self.shutdown.finished(GOODBYES) => {
                 if !done {
-                    tracing::warn!("some exchanges did not finish in time");
+                    tracing::debug!("some tasks did not end in time");
                 }
             }
             _ = terminate.recv() => {}
@@ -419,22 +467,6 @@ fn binder(
     }
 }
 
-fn presence(
-    edge: EdgeId,
-    clock: Clock,
-    live: &Arc<Live>,
-    registry: &Arc<Registry>,
-) -> Box<dyn Fn() -> Presence + Send + Sync> {
-    let (live, registry, started_at) = (Arc::clone(live), Arc::clone(registry), clock.now());
-    Box::new(move || Presence {
-        edge,
-        started_at,
-        tunnels: registry.all().len() as u64,
-        sessions: live.len() as u64,
-        online: registry.online(),
-    })
-}
-
 /// Where agents are told to connect: what the operator says, else the domain, else the listener.
 fn advertised(settings: &Settings, site: &Site, bound: std::net::SocketAddr) -> Vec<String> {
     if !settings.advertise.is_empty() {
@@ -466,6 +498,8 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 const CONNECTIONS_MAX: usize = 65_536;
 /// How long open exchanges may go on after a stop was asked for.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long tunnels and tasks may take to end once nobody is inside.
+const GOODBYES: Duration = Duration::from_secs(2);
 const HALT: Duration = Duration::from_secs(2);
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 /// How long an entry of the live table stays without being held.

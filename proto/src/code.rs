@@ -152,17 +152,18 @@ codes! {
     4006 EdgeUntrusted "edge_untrusted" 403 Agent "The edge's certificate is not the one that the authtoken names." "Use an authtoken of this edge, or name its link-ca.pem with --ca.";
     4007 UpstreamInvalid "upstream_invalid" 400 Agent "This is not usable as the local app's address." "Give a port, host:port, http://host:port or https://host:port.";
     4008 ConfigInvalid "config_invalid" 400 Agent "The configuration is not usable." "See the line named in the message.";
-    4020 UploadsStalled "uploads_stalled" 503 Upstream "Too much of what was sent to the local app waits for it to be read." "Try again in a moment; look into the app's log.";
     4009 UpstreamUntrusted "upstream_untrusted" 502 Upstream "The local app's certificate is not one that its agent trusts." "Name its CA with --upstream-ca; on a machine of your own, --upstream-tls-verify=false does without.";
     4010 UpstreamNameMismatch "upstream_name_mismatch" 502 Upstream "The local app's certificate is for another name." "Give the agent the app's address by the name in the certificate, or that name with --host-header.";
     4011 UpstreamTlsFailed "upstream_tls_failed" 502 Upstream "The local app and its agent did not agree on TLS." "Check that the app speaks TLS on that port; an app without it wants an http:// address.";
     4012 UpstreamProtocolMismatch "upstream_protocol_mismatch" 502 Upstream "The local app does not speak the version of HTTP that its agent was told." "Leave --upstream-protocol out for HTTP/1.1, or set it to http2.";
     4013 UpstreamWithoutWebSocket "upstream_without_websocket" 502 Upstream "The local app does not take WebSockets over HTTP/2." "Enable RFC 8441 in the app, or leave --upstream-protocol=http2 out.";
     4014 UpstreamUnverified "upstream_unverified" 200 Agent "The local app's certificate is not checked." "Leave --upstream-tls-verify out, and name the app's CA with --upstream-ca.";
+    4020 UploadsStalled "uploads_stalled" 503 Upstream "Too much of what was sent to the local app waits for it to be read." "Try again in a moment; look into the app's log.";
     5001 StoreUnavailable "store_unavailable" 503 Us "The edge cannot use its store at the moment." "Try again in a moment; nothing was lost.";
     5002 StoreFull "store_full" 503 Us "The edge's store is full." "Tell the operator: free space on its disk.";
     5003 Internal "internal" 500 Us "Something went wrong in the edge." "Try again; if it stays, tell the operator the request id.";
     5004 LeaseLost "lease_lost" 503 Us "The edge cannot confirm sessions at the moment." "Try again in a moment; you are still signed in.";
+    5010 EdgeBusy "edge_busy" 503 Us "The edge has as many requests open as it may." "Try again in a moment; the operator can raise exchanges_max.";
 }
 
 impl Code {

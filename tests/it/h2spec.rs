@@ -18,7 +18,8 @@ async fn every_case_passes_or_is_listed() {
         require::missing("h2spec", "h2spec::every_case_passes_or_is_listed");
         return;
     };
-    let Some(unshare) = require::program("unshare", "h2spec::every_case_passes_or_is_listed") else {
+    let Some(unshare) = require::program("unshare", "h2spec::every_case_passes_or_is_listed")
+    else {
         return;
     };
     let world = World::start().await;
@@ -34,8 +35,21 @@ async fn every_case_passes_or_is_listed() {
         .args(["--map-root-user", "--mount", "sh", "-c", script, "sh"])
         .arg(&hosts)
         .arg(h2spec)
-        .args(["--host", &host, "--port", &world.net.addr.port().to_string()])
-        .args(["--tls", "--insecure", "--strict", "--path", "/big?n=100", "--timeout", "5"])
+        .args([
+            "--host",
+            &host,
+            "--port",
+            &world.net.addr.port().to_string(),
+        ])
+        .args([
+            "--tls",
+            "--insecure",
+            "--strict",
+            "--path",
+            "/big?n=100",
+            "--timeout",
+            "5",
+        ])
         .arg("--junit-report")
         .arg(&report)
         .env("GODEBUG", "netdns=go")

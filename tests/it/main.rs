@@ -1,12 +1,14 @@
 //! The product's promises, each seen from outside.
 //!
 //! - `forward`: bytes go both ways as they are, with back-pressure, upgrades and errors that explain.
+//! - `links_quic`: readers that do not read harm nobody, dead links are found, addresses change unnoticed.
 //! - `restart`: names come back, sessions survive, what was revoked stays revoked.
 //! - `agent_cli`, `edge_cli`: every failure is one sentence with its next step and an exit code.
 //! - `raw`: TCP and TLS endpoints, address rules, PROXY protocol in both directions.
 //! - `login`: who gets in, who does not, and what the app is told.
 //! - `providers`: the same login at providers that nobody here wrote.
 //! - `browser`: two real browsers, from signing in to being thrown out.
+//! - `links_ops`: agents that share a name, come and go; an edge that ends politely, under load.
 //! - `metrics`: what whatever watches the edge is told.
 //! - `places`: browser, system, device and place of a session.
 //! - `revoke`: what a revocation cuts, by scope and by protocol, and its receipt.
@@ -41,6 +43,8 @@ mod faults;
 mod forward;
 mod h2spec;
 mod hostile;
+mod links_quic;
+mod links_ops;
 mod login;
 mod metrics;
 mod places;

@@ -36,6 +36,7 @@ pub mod process;
 pub mod provider;
 pub mod random;
 pub mod raw;
+pub mod relay;
 pub mod require;
 pub mod scripted;
 pub mod traffic;

@@ -292,6 +292,29 @@ impl World {
         again
     }
 
+    /// An agent in front of the app, in a home that the test made.
+    pub async fn agent_in(&self, home: &Path, label: &str) -> Agent {
+        let number = self
+            .agents
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let arguments = ["http", &self.upstream.address(), "--url", label, "--json"];
+        let start = Start {
+            arguments: arguments.map(str::to_owned).to_vec(),
+            home: home.to_owned(),
+            name: format!("agent-{number}"),
+            logs: self.logs(),
+        };
+        let mut agent = Agent {
+            process: start.spawn(),
+            url: String::new(),
+            label: String::new(),
+            endpoint_id: String::new(),
+            start,
+        };
+        agent.forwarding().await;
+        agent
+    }
+
     /// A fresh browser profile.
     pub fn user(&self, name: &str) -> User {
         User::new(&self.net, name)

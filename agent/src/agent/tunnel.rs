@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use proto::bind::{BindRequest, Notice};
@@ -14,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use super::Failure;
+use super::{Failure, silence};
 use crate::control::{self, Command};
 use crate::forward::{self, FromEdge, Routes, ToEdge};
 use crate::link::{DialError, Link, LinkEnded, LinkReceive, LinkSend, LinkStream, Target};
@@ -34,6 +35,8 @@ pub(super) struct Tunnel {
     streams: TaskTracker,
     /// Control and acceptance.
     tasks: TaskTracker,
+    /// Set before a link is closed that is dead.
+    is_silent: Arc<AtomicBool>,
     _ends_tasks: DropGuard,
 }
 
@@ -82,6 +85,17 @@ impl Tunnel {
             end.clone(),
         );
         tasks.spawn(end.clone().run_until_cancelled_owned(accept));
+        let is_silent = Arc::new(AtomicBool::new(false));
+        let watch = {
+            let (link, is_silent) = (link.clone(), Arc::clone(&is_silent));
+            let silence = silence::fell_silent(link.clone(), streams.clone(), commands.clone());
+            async move {
+                silence.await;
+                is_silent.store(true, Ordering::Relaxed);
+                link.close().await;
+            }
+        };
+        tasks.spawn(end.clone().run_until_cancelled_owned(watch));
         let mut tunnel = Self {
             link,
             commands,
@@ -91,6 +105,7 @@ impl Tunnel {
             other_edges: Vec::new(),
             streams,
             tasks,
+            is_silent,
             _ends_tasks: end.drop_guard(),
         };
         tunnel.authenticated().await?;
@@ -243,6 +258,14 @@ impl Tunnel {
             why: "the edge closed the control stream".to_owned(),
             code: 0,
         });
+        let ended = if self.is_silent.load(Ordering::Relaxed) {
+            LinkEnded {
+                why: "the edge fell silent".to_owned(),
+                code: 0,
+            }
+        } else {
+            ended
+        };
         // A close frame may be lost with the link; the link's own close carries the same number.
         let number = u16::try_from(ended.code).ok();
         let code = number.and_then(Code::from_number);
@@ -352,9 +375,10 @@ async fn accept_streams(
     end: CancellationToken,
 ) {
     while let Ok(LinkStream { receive, send }) = link.accept().await {
-        let (routes, status) = (routes.clone(), status.clone());
+        let (routes, status, link) = (routes.clone(), status.clone(), link.clone());
         let serve = async move {
-            if let Err(broken) = forward::forward(receive, send, &routes, || status.count()).await {
+            let admit = || (!link.is_over()).then(|| status.count());
+            if let Err(broken) = forward::forward(receive, send, &routes, admit).await {
                 tracing::debug!(
                     error = &broken as &dyn std::error::Error,
                     "stream ended badly"

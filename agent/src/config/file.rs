@@ -13,7 +13,7 @@ use super::door::{DOOR_KEYS, DoorDraft};
 use super::yaml::{
     self, Entries, Node, Placed, Wrong, boolean, is_scalar, list, map, optional, scalar, texts,
 };
-use super::{EndpointConfig, HostHeader, Place, SecretText, SpeakConfig};
+use super::{EndpointConfig, HostHeader, Place, SecretText, SpeakConfig, Tuning, tuning};
 
 /// What a file says.
 #[derive(Debug, Default, Eq, PartialEq)]
@@ -21,6 +21,7 @@ pub(super) struct FileConfig {
     pub(super) authtoken: Option<SecretText>,
     pub(super) connect_urls: Vec<(String, Place)>,
     pub(super) ca: Option<(String, Place)>,
+    pub(super) tuning: Tuning,
     pub(super) endpoints: Vec<EndpointConfig>,
     /// Where an authtoken is, or would be.
     pub(super) layout: Layout,
@@ -152,6 +153,12 @@ fn agent_key(
                 return Err(Wrong::at(cas.place, why));
             }
             config.ca = Some((cas.value, cas.place));
+        }
+        "congestion" => {
+            config.tuning.congestion = tuning::congestion(&scalar(value, "congestion")?)?;
+        }
+        "unread_mib" => {
+            config.tuning.unread_bytes = tuning::unread_bytes(&scalar(value, "unread_mib")?)?;
         }
         other if AGENT_IGNORED.contains(&other) => {}
         other if AGENT_NOT_YET.contains(&other) => {
@@ -374,6 +381,8 @@ const AGENT_KEYS: &[&str] = &[
     "connect_cas",
     "server_addr",
     "root_cas",
+    "congestion",
+    "unread_mib",
 ];
 /// They concern the screen, the log, updates or ngrok's service, and change nothing that is served.
 const AGENT_IGNORED: &[&str] = &[

@@ -73,6 +73,8 @@ pub(crate) fn target(edge: &quinn::Endpoint, trust: Trust) -> Target {
         addrs: vec![edge.local_addr().unwrap().to_string()],
         server_name: NAME.to_owned(),
         trust,
+        congestion: Congestion::default(),
+        unread: Budget::new(1 << 30, 1 << 30),
     }
 }
 

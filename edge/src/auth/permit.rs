@@ -167,7 +167,8 @@ async fn barred(
 ) -> CutReason {
     loop {
         if watch.changed().await.is_err() {
-            return CutReason::EndpointRemoved;
+            // An endpoint that is removed says so; one that falls silent went with its edge.
+            return CutReason::Shutdown;
         }
         // Nothing is awaited between here and the next round: being dropped loses no change.
         let current = watch.borrow_and_update().clone();
@@ -284,6 +285,6 @@ mod tests {
         assert_eq!(second.cut().await, CutReason::EndpointRemoved);
         let mut orphan = permit();
         drop(channel);
-        assert_eq!(orphan.cut().await, CutReason::EndpointRemoved);
+        assert_eq!(orphan.cut().await, CutReason::Shutdown);
     }
 }

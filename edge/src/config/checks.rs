@@ -92,6 +92,8 @@ pub(super) fn settings(
             &overrides.trusted_proxies,
             overrides.danger_trust_any_proxy,
         )?,
+        exchanges_max: positive(source, "exchanges_max", keys.exchanges_max.as_ref())?
+            .unwrap_or(EXCHANGES_MAX),
         links: links(source)?,
         advertise: advertise(source)?,
         metrics,
@@ -398,6 +400,8 @@ pub(super) const SESSION_IDLE: Duration = Duration::from_hours(4);
 pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 pub(super) const BODY_TIMEOUT: Duration = Duration::from_mins(5);
+/// Each holds tens of kilobytes while it moves, and little while it is quiet.
+pub(super) const EXCHANGES_MAX: u32 = 32_768;
 pub(super) const CONNECTIONS_PER_ADDRESS: u32 = 1024;
 /// A year: longer sessions are forgotten ones.
 const LIFE_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(366 * 24));

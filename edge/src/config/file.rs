@@ -33,6 +33,7 @@ pub(super) struct Keys {
     pub(super) tcp_ports: Placed<String>,
     pub(super) trusted_proxies: Placed<Vec<String>>,
     pub(super) danger_trust_any_proxy: Placed<bool>,
+    pub(super) exchanges_max: Placed<u32>,
     pub(super) congestion: Placed<String>,
     pub(super) unread_mib_per_agent: Placed<u64>,
     pub(super) unread_mib: Placed<u64>,

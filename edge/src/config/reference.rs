@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::checks::{
-    BODY_TIMEOUT, CONNECTIONS_PER_ADDRESS, HEADER_TIMEOUT, IDLE_TIMEOUT, LISTEN, SESSION_IDLE,
-    SESSION_LIFE,
+    BODY_TIMEOUT, CONNECTIONS_PER_ADDRESS, EXCHANGES_MAX, HEADER_TIMEOUT, IDLE_TIMEOUT, LISTEN,
+    SESSION_IDLE, SESSION_LIFE,
 };
 use super::duration;
 use super::links::UNREAD_MIB_PER_AGENT;
@@ -166,6 +166,12 @@ fn entries() -> Vec<Entry> {
             "`false`",
             "Allows all addresses in `trusted_proxies`. Flag: `--danger-trust-any-proxy`.",
             "Only where nothing but the load balancer can reach the edge: anybody else could pass for any address.",
+        ),
+        entry(
+            "exchanges_max",
+            &code(&EXCHANGES_MAX.to_string()),
+            "Requests, downloads and WebSockets that may be open at a time, shared evenly by the workers.",
+            "Beyond it a request is answered with 503 (`SP_5010`) before any of its body is read, so that memory is bounded. Each takes tens of kilobytes while bytes move.",
         ),
         entry(
             "congestion",

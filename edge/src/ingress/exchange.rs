@@ -1,6 +1,6 @@
-//! One exchange: a task that owns the permit, the upstream's connection and the pump between upstream
-//! and client. It is awake on its own, so a cut never waits for somebody to read the body. After a
-//! clean end the task stays with the connection, idle, and serves the next exchange (see `pool`).
+//! One exchange. Until the response's head is there it is part of its request's own task; a body is
+//! pumped by a task that owns permit and upstream and is awake on its own, so a cut never waits for
+//! somebody to read. After a clean end the upstream's connection is kept for the next (see `pool`).
 //!
 //! On a cut the agent's stream is reset at once. Towards the client: HTTP/1.1 loses its connection
 //! with a reset; an HTTP/2 stream is reset, and where that has not gone out in time its connection
@@ -15,22 +15,22 @@ use http::{HeaderMap, Request, Response, StatusCode, request};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
 use hyper_util::rt::TokioIo;
 use proto::code::Code;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::auth::Permit;
 use crate::ingress::body::{self, BodyFeed, Item, ResponseBody};
 use crate::ingress::connection::{Connection, OpenRequest, Version};
 use crate::ingress::forward::Load;
 use crate::ingress::headers;
-use crate::ingress::pool::{Idle, Key, Pool};
+use crate::ingress::pool::Pool;
 use crate::ingress::request::{ClientFault, RequestBody, client_fault};
 use crate::ingress::tail::Left;
 use crate::ingress::upgrade::{self, Client, End};
 use crate::ingress::upstream::{Gathered, NoResponse, Upstream};
 use crate::model::session::CutReason;
-use crate::tunnel::registry::Slot;
 
 /// What an exchange needs.
 #[derive(Debug)]
@@ -43,12 +43,16 @@ pub(crate) struct Exchange {
     pub(crate) load: Load,
     /// Present when the client asked for an upgrade.
     pub(crate) upgrade: Option<Client>,
+    /// Where the upstream's connection goes after a clean end.
+    pub(crate) pool: Arc<Pool>,
 }
 
 /// The upstream's answer, on its way to the client.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
+    /// A phrase of the upstream's own beside the status.
+    pub(crate) reason: Option<ReasonPhrase>,
     pub(crate) headers: HeaderMap,
     pub(crate) body: ResponseBody,
 }
@@ -62,268 +66,140 @@ pub(crate) enum NoAnswer {
     Again(Box<(Exchange, Request<RequestBody>)>),
 }
 
-/// An exchange on its way to the task of its upstream's connection.
-#[derive(Debug)]
-pub(crate) struct Job {
-    exchange: Exchange,
-    request: Request<RequestBody>,
-    head: oneshot::Sender<Result<Answer, NoAnswer>>,
-}
-
-/// Where an upstream's connection waits for its next job.
-#[derive(Debug)]
-pub(crate) struct Home {
-    pub(crate) pool: Arc<Pool>,
-    pub(crate) key: Key,
-    /// Whether this stream may carry another exchange at all.
-    pub(crate) is_reusable: bool,
-    /// Held while the stream lives, idle or not.
-    pub(crate) _slot: Slot,
-}
-
 impl Exchange {
-    /// Speaks to the upstream in a task of its own; resolves when the answer's head is there.
-    /// Dropping the future ends the exchange.
-    pub(crate) async fn begin(
-        self,
-        upstream: Upstream,
-        home: Home,
+    /// Speaks to the upstream; resolves when the answer's head is there. Until then this is its caller's
+    /// own task, which hears a cut; what follows is in a task of its own. Dropping the future ends the
+    /// exchange.
+    pub(crate) async fn run(
+        mut self,
+        mut upstream: Upstream,
         request: Request<RequestBody>,
     ) -> Result<Answer, NoAnswer> {
-        let (head, answer) = oneshot::channel();
-        let job = Job {
-            exchange: self,
-            request,
-            head,
-        };
-        tokio::spawn(serve(upstream, home, job));
-        answer
-            .await
-            .unwrap_or(Err(NoAnswer::Failed(Code::Internal)))
-    }
-
-    /// As [`Exchange::begin`], on a connection that has served before.
-    pub(crate) async fn begin_on(
-        self,
-        idle: Idle,
-        request: Request<RequestBody>,
-    ) -> Result<Answer, NoAnswer> {
-        let (head, answer) = oneshot::channel();
-        let job = Job {
-            exchange: self,
-            request,
-            head,
-        };
-        match idle.hand(job) {
-            Ok(()) => answer
-                .await
-                .unwrap_or(Err(NoAnswer::Failed(Code::Internal))),
-            Err(job) => Err(job.returned()),
-        }
-    }
-}
-
-impl Job {
-    fn returned(self) -> NoAnswer {
-        NoAnswer::Again(Box::new((self.exchange, self.request)))
-    }
-}
-
-/// Serves exchanges over one upstream connection, one at a time, until it cannot be reused or nobody
-/// wants it.
-async fn serve(mut upstream: Upstream, home: Home, first: Job) {
-    let mut job = first;
-    let mut has_served = false;
-    loop {
-        let connection = job.exchange.connection.clone();
-        let is_own = carries_login(job.request.headers());
-        let is_upgrade = job.exchange.upgrade.is_some();
-        let Ran {
-            end,
-            answered_login,
-        } = run(&mut upstream, job, has_served).await;
-        if let End::Cut(reason) = end {
-            tracing::info!(reason = reason.as_str(), "exchange cut");
-        }
-        has_served = true;
-        if end != End::Complete {
-            return;
-        }
-        if !home.is_reusable || is_upgrade || !upstream.is_ready().await {
-            upstream.finish().await;
-            return;
-        }
-        let (idle, mut next) = Idle::new();
-        if is_own || answered_login {
-            // What authenticated the connection is one client's alone; HTTP/2 has no order to rely on.
-            if connection.version != Version::Http1 {
-                upstream.finish().await;
-                return;
+        let has_served = upstream.has_served();
+        let spare = has_served.then(|| Spare::of(&request)).flatten();
+        let carries_login = carries_login(request.headers());
+        let response = tokio::select! {
+            biased;
+            reason = self.permit.cut() => {
+                upstream.cut();
+                // Nothing of the upstream has reached the client: it gets a page.
+                return Err(NoAnswer::Cut(reason));
             }
-            connection.own.put(home.key, idle);
-        } else {
-            home.pool.put(home.key, idle);
-        }
-        drop(connection);
-        let Some(handed) = handed(&mut upstream, &mut next).await else {
-            drop(next);
-            home.pool.prune(&home.key);
-            upstream.finish().await;
-            return;
+            response = upstream.send(request) => response,
         };
-        job = handed;
-    }
-}
-
-/// Waits for the next job of an idle connection; `None` when none will come.
-async fn handed(upstream: &mut Upstream, next: &mut oneshot::Receiver<Job>) -> Option<Job> {
-    let handed = tokio::select! {
-        biased;
-        handed = &mut *next => return handed.ok(),
-        () = upstream.ended() => next,
-        () = tokio::time::sleep(IDLE_MAX) => next,
-    };
-    handed.close();
-    // Handed over in the very moment: it finds another connection.
-    if let Ok(Job {
-        exchange,
-        request,
-        head,
-    }) = handed.try_recv()
-    {
-        let _ = head.send(Err(NoAnswer::Again(Box::new((exchange, request)))));
-    }
-    None
-}
-
-/// How an exchange ended.
-struct Ran {
-    end: End,
-    /// The upstream asked for a login that belongs to its connection.
-    answered_login: bool,
-}
-
-impl From<End> for Ran {
-    fn from(end: End) -> Self {
-        Self {
-            end,
-            answered_login: false,
+        let response = match response {
+            Ok(response) => response,
+            Err(failed) => {
+                tracing::debug!(
+                    error = &failed.error as &dyn std::error::Error,
+                    "no answer from the upstream"
+                );
+                let again = has_served.then(|| again(&failed.error, failed.heard, spare));
+                let NoResponse { error, unsent, .. } = *failed;
+                return match unsent.filter(|_| has_served).or_else(|| again.flatten()) {
+                    Some(request) => Err(NoAnswer::Again(Box::new((self, request)))),
+                    None => Err(NoAnswer::Failed(blame(&error))),
+                };
+            }
+        };
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return self.switch(response, upstream);
         }
+        upstream.is_own |= carries_login || asks_for_login(response.headers());
+        self.answered(response, upstream).await
     }
-}
 
-async fn run(upstream: &mut Upstream, job: Job, has_served: bool) -> Ran {
-    let Job {
-        mut exchange,
-        request,
-        mut head,
-    } = job;
-    let spare = has_served.then(|| Spare::of(&request)).flatten();
-    let response = tokio::select! {
-        biased;
-        reason = exchange.permit.cut() => {
-            upstream.cut();
-            // Before the head nothing of the upstream has reached the client: it gets a page.
-            let _ = head.send(Err(NoAnswer::Cut(reason)));
-            return End::Cut(reason).into();
-        }
-        () = head.closed() => return End::ClientGone.into(),
-        response = upstream.send(request) => response,
-    };
-    let response = match response {
-        Ok(response) => response,
-        Err(failed) => {
-            tracing::debug!(
-                error = &failed.error as &dyn std::error::Error,
-                "no answer from the upstream"
-            );
-            let again = has_served.then(|| again(&failed.error, failed.heard, spare));
-            let NoResponse { error, unsent, .. } = *failed;
-            let answer = match unsent.filter(|_| has_served).or_else(|| again.flatten()) {
-                Some(request) => NoAnswer::Again(Box::new((exchange, request))),
-                None => NoAnswer::Failed(blame(&error)),
-            };
-            let _ = head.send(Err(answer));
-            return End::UpstreamGone.into();
-        }
-    };
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return exchange.upgraded(response, upstream, head).await.into();
-    }
-    let answered_login = asks_for_login(response.headers());
-    let end = exchange.answered(response, upstream, head).await;
-    Ran {
-        end,
-        answered_login,
-    }
-}
-
-impl Exchange {
     async fn answered(
         self,
         response: Response<Incoming>,
-        upstream: &mut Upstream,
-        head: oneshot::Sender<Result<Answer, NoAnswer>>,
-    ) -> End {
-        let (parts, mut incoming) = response.into_parts();
+        mut upstream: Upstream,
+    ) -> Result<Answer, NoAnswer> {
+        let (mut parts, mut incoming) = response.into_parts();
+        let reason = parts.extensions.remove();
         let answer = |body| Answer {
             status: parts.status,
+            reason,
             headers: parts.headers,
             body,
         };
         if incoming.is_end_stream() {
-            return self.whole(answer(Bytes::new().into()), head).await;
+            return Ok(self.whole(answer(Bytes::new().into()), upstream).await);
         }
         let size = incoming.size_hint();
         let mut early = Vec::new();
         if size.exact().is_some_and(|length| length <= SMALL_MAX) {
             match upstream.gather(&mut incoming).await {
                 Ok(Gathered { frames, is_whole }) if is_whole => {
-                    return self.whole(answer(joined(frames).into()), head).await;
+                    drop(incoming);
+                    return Ok(self.whole(answer(joined(frames).into()), upstream).await);
                 }
                 Ok(Gathered { frames, .. }) => early = frames,
-                Err(error) => {
-                    let _ = head.send(Err(NoAnswer::Failed(blame(&error))));
-                    return End::UpstreamGone;
-                }
+                Err(error) => return Err(NoAnswer::Failed(blame(&error))),
             }
         }
         let (feed, body) = body::channel(size, &self.connection);
-        if head.send(Ok(answer(ResponseBody::Exchange(body)))).is_err() {
-            return End::ClientGone;
-        }
-        self.stream(early, incoming, upstream, feed).await
+        tokio::spawn(async move {
+            let connection = self.connection.clone();
+            let pool = Arc::clone(&self.pool);
+            let end = self.stream(early, incoming, &mut upstream, feed).await;
+            match end {
+                End::Complete => park_when_ready(upstream, &connection, &pool).await,
+                End::Cut(reason) => tracing::info!(reason = reason.as_str(), "exchange cut"),
+                End::ClientGone | End::ClientStalled | End::UpstreamGone => {}
+            }
+        });
+        Ok(answer(ResponseBody::Exchange(body)))
     }
 
     /// All of the response is here: nothing is left to pump.
-    async fn whole(self, answer: Answer, head: oneshot::Sender<Result<Answer, NoAnswer>>) -> End {
+    async fn whole(self, answer: Answer, upstream: Upstream) -> Answer {
         let Self {
             permit,
             connection,
             open,
             load,
+            pool,
             ..
         } = self;
         let (number, flushes) = (open.number, connection.flushes());
         drop(load);
-        if permit.session().is_some() {
-            match connection.version {
-                Version::Http1 => connection.tail.leave(Left {
+        park(upstream, &connection, &pool).await;
+        if permit.session().is_none() {
+            return answer;
+        }
+        match connection.version {
+            Version::Http1 => {
+                connection.tail.leave(Left {
                     permit,
                     number,
                     flushes,
-                }),
-                Version::Http2 if answer.body.size_hint().exact() != Some(0) => {
-                    return deliver(answer, head, permit, connection, open).await;
-                }
-                // A head alone goes out as it is written.
-                Version::Http2 => {}
+                });
+                answer
             }
+            // A head alone goes out as it is written.
+            Version::Http2 if answer.body.size_hint().exact() == Some(0) => answer,
+            Version::Http2 => deliver(answer, permit, connection, open).await,
         }
-        // The client's own end after that is its own affair: the upstream's was a good one.
-        let _ = head.send(Ok(answer));
-        drop(open);
-        End::Complete
+    }
+
+    fn switch(self, response: Response<Incoming>, upstream: Upstream) -> Result<Answer, NoAnswer> {
+        let client = self.upgrade.as_ref();
+        if !client.is_some_and(|client| client.takes(response.headers())) {
+            return Err(NoAnswer::Failed(Code::UpstreamBadResponse));
+        }
+        let answer = Answer {
+            status: response.status(),
+            reason: None,
+            headers: response.headers().clone(),
+            body: Bytes::new().into(),
+        };
+        tokio::spawn(async move {
+            let end = self.upgraded(response, upstream).await;
+            if let End::Cut(reason) = end {
+                tracing::info!(reason = reason.as_str(), "exchange cut");
+            }
+        });
+        Ok(answer)
     }
 
     /// Pumps the body until it ends or the permit is cut.
@@ -428,30 +304,12 @@ impl Exchange {
         End::Complete
     }
 
-    async fn upgraded(
-        mut self,
-        mut response: Response<Incoming>,
-        upstream: &mut Upstream,
-        head: oneshot::Sender<Result<Answer, NoAnswer>>,
-    ) -> End {
-        let client = self
-            .upgrade
-            .take()
-            .filter(|client| client.takes(response.headers()));
-        let Some(client) = client else {
-            let _ = head.send(Err(NoAnswer::Failed(Code::UpstreamBadResponse)));
+    async fn upgraded(mut self, mut response: Response<Incoming>, mut upstream: Upstream) -> End {
+        let Some(client) = self.upgrade.take() else {
             return End::UpstreamGone;
         };
         let on_upstream = hyper::upgrade::on(&mut response);
         let (protocol, on_client, side) = client.begin(&self.connection);
-        let answer = Answer {
-            status: response.status(),
-            headers: response.headers().clone(),
-            body: Bytes::new().into(),
-        };
-        if head.send(Ok(answer)).is_err() {
-            return End::ClientGone;
-        }
         let both = async { tokio::try_join!(on_upstream, on_client) };
         // The kill is ordered before the other branches are dropped: the client's socket may be in one of
         // them by now, and closes with a reset only if it knows.
@@ -479,32 +337,27 @@ impl Exchange {
     }
 }
 
-/// Gives a complete response to HTTP/2 and sees to it that the permit is held until it went out.
+/// Makes the response such that the permit is held until HTTP/2 has sent it.
 async fn deliver(
     answer: Answer,
-    head: oneshot::Sender<Result<Answer, NoAnswer>>,
     permit: Permit,
     connection: Connection,
     open: OpenRequest,
-) -> End {
+) -> Answer {
     let (mut feed, body) = body::channel(answer.body.size_hint(), &connection);
     let ResponseBody::Full(full) = answer.body else {
-        return End::UpstreamGone;
+        return answer;
     };
     let answer = Answer {
         body: ResponseBody::Exchange(body),
         ..answer
     };
-    if let Ok(bytes) = full
+    let Ok(bytes) = full
         .collect()
         .await
-        .map(http_body_util::Collected::to_bytes)
-        && !bytes.is_empty()
-    {
-        // There is room for one.
-        let _ = feed.items.try_send(Item::Frame(Frame::data(bytes)));
-    }
-    let _ = head.send(Ok(answer));
+        .map(http_body_util::Collected::to_bytes);
+    // There is room for one.
+    let _ = feed.items.try_send(Item::Frame(Frame::data(bytes)));
     tokio::spawn(async move {
         let mut permit = permit;
         let delivered = async {
@@ -525,7 +378,41 @@ async fn deliver(
             }
         }
     });
-    End::Complete
+    answer
+}
+
+/// Keeps an upstream connection for the next exchange, unless it is of no more use.
+async fn park(mut upstream: Upstream, connection: &Connection, pool: &Arc<Pool>) {
+    if upstream.is_ready_now().await {
+        keep(upstream, connection, pool);
+    } else if upstream.is_reusable {
+        // Its request's body is still on its way, perhaps: the answer does not wait for that.
+        let (connection, pool) = (connection.clone(), Arc::clone(pool));
+        tokio::spawn(async move { park_when_ready(upstream, &connection, &pool).await });
+    } else {
+        tokio::spawn(upstream.finish());
+    }
+}
+
+/// As [`park`], waiting shortly until the connection takes another request.
+async fn park_when_ready(mut upstream: Upstream, connection: &Connection, pool: &Pool) {
+    if upstream.is_reusable && upstream.is_ready().await {
+        keep(upstream, connection, pool);
+    } else {
+        upstream.finish().await;
+    }
+}
+
+fn keep(upstream: Upstream, connection: &Connection, pool: &Pool) {
+    if !upstream.is_own {
+        pool.put(upstream);
+    } else if connection.version == Version::Http1 {
+        // What authenticated the connection is one client's alone.
+        connection.own.put(upstream);
+    } else {
+        // HTTP/2 has no order of requests to rely on.
+        tokio::spawn(upstream.finish());
+    }
 }
 
 /// Holds the permit of a complete HTTP/2 response until it has gone to the kernel.
@@ -643,9 +530,6 @@ fn blame(error: &hyper::Error) -> Code {
 
 /// Bodies up to this size that are here together with their head are given to hyper as a whole.
 const SMALL_MAX: u64 = 16 * 1024;
-/// How long a connection waits for its next exchange. An app that closes earlier says so; shorter than
-/// what most apps allow.
-const IDLE_MAX: Duration = Duration::from_secs(10);
 /// An HTTP/2 reset goes out within a poll unless the client's window is full.
 const RESET_WITHIN: Duration = Duration::from_millis(250);
 /// A client that takes no byte of a response for this long is cut off.

@@ -2,7 +2,7 @@
 //! begun. Forwarding takes the permit by value: code that forwards without authorising does not compile.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -12,15 +12,14 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use proto::code::Code;
 use proto::head::{ProxyAddrs, StreamHead, StreamKind};
-use proto::id::EndpointId;
 
 use crate::auth::Permit;
 use crate::ingress::Worker;
 use crate::ingress::body::ResponseBody;
 use crate::ingress::connection::{Connection, Version};
-use crate::ingress::exchange::{Answer, Exchange, Home, NoAnswer};
+use crate::ingress::exchange::{Answer, Exchange, NoAnswer};
 use crate::ingress::headers;
-use crate::ingress::pool::{Idle, Key};
+use crate::ingress::pool::{IDLE_MAX, Key};
 use crate::ingress::request::{RequestBody, Target, hold_for_continue};
 use crate::ingress::upgrade::{Client, Protocol};
 use crate::ingress::upstream::Upstream;
@@ -39,18 +38,12 @@ pub(crate) struct Passed {
     pub(crate) body_idle: Duration,
 }
 
-/// The way to the upstream of an endpoint, and its weight on the tunnel that carries it.
+/// A connection to the upstream of an endpoint, and its weight on the tunnel that carries it.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    way: Way,
+    upstream: Upstream,
     load: Load,
     serving: Serving,
-}
-
-#[derive(Debug)]
-enum Way {
-    Fresh(Box<(Upstream, Home)>),
-    Idle(Idle),
 }
 
 /// Which upstream connections a request may have.
@@ -67,7 +60,7 @@ impl Reuse {
         if parts.headers.contains_key(header::UPGRADE) {
             Self::Never
         } else if parts.method.is_idempotent() && body.is_end_stream() {
-            Self::IdleFor(IDLE_REPEATABLE_MAX)
+            Self::IdleFor(IDLE_MAX)
         } else {
             Self::IdleFor(IDLE_ONCE_MAX)
         }
@@ -79,7 +72,7 @@ impl Reuse {
 /// next one is asked.
 ///
 /// # Errors
-/// `endpoint_offline` when no tunnel is left; the code that says who failed; or why the permit ended.
+/// `edge_busy` when too much is open, `endpoint_offline` when no tunnel is left; the code that says who failed; or why the permit ended.
 pub(crate) async fn open(
     permit: &mut Permit,
     worker: &Worker,
@@ -88,9 +81,20 @@ pub(crate) async fn open(
 ) -> Result<Opened, Code> {
     let registry = &worker.ingress.registry;
     let endpoint = permit.endpoint().id;
+    if worker.exchanges.load(Ordering::Relaxed) >= worker.exchanges_max {
+        return Err(Code::EdgeBusy);
+    }
     let mut tried = Vec::new();
     let mut failed = Code::EndpointOffline;
-    while let Some(binding) = registry.pick(endpoint, &tried) {
+    let mut picked = registry.pick(endpoint, &tried);
+    if picked.is_none() {
+        tokio::select! {
+            biased;
+            reason = permit.cut() => return Err(code_of(reason)),
+            () = registry.returned(endpoint) => picked = registry.pick(endpoint, &tried),
+        }
+    }
+    while let Some(binding) = picked {
         let tunnel = &binding.tunnel;
         let key = Key {
             endpoint,
@@ -99,45 +103,27 @@ pub(crate) async fn open(
         };
         // An upstream that was told who connected is told once: its connection is that client's.
         let proxy = binding.proxy_addrs(connection.peer, connection.local);
+        let load = Load::on(&binding, worker);
         if let Reuse::IdleFor(age_max) = reuse
             && proxy.is_none()
-            && let Some(idle) = connection
-                .own
-                .take(&key)
-                .or_else(|| worker.pool.take(&key, age_max))
+            && let Some(upstream) = idle(worker, connection, &key, age_max).await
         {
             return Ok(Opened {
-                way: Way::Idle(idle),
-                load: Load::on(&binding),
+                upstream,
+                load,
                 serving: binding.serving.clone(),
             });
         }
-        let slot = tunnel.reserve().or_else(|| {
-            worker.pool.evict(tunnel.id);
-            tunnel.reserve()
-        });
-        let opened = match slot {
-            Some(slot) => {
-                let load = Load::on(&binding);
-                let home = Home {
-                    pool: Arc::clone(&worker.pool),
-                    key,
-                    is_reusable: proxy.is_none(),
-                    _slot: slot,
-                };
-                tokio::select! {
-                    biased;
-                    reason = permit.cut() => return Err(code_of(reason)),
-                    fresh = fresh(&binding, endpoint, proxy) => fresh,
-                }
-                .map(|upstream| Opened {
-                    way: Way::Fresh(Box::new((upstream, home))),
-                    load,
-                    serving: binding.serving.clone(),
-                })
-            }
-            None => Err(NotOpened::new(Code::TunnelBusy, "")),
+        let fresh = tokio::select! {
+            biased;
+            reason = permit.cut() => return Err(code_of(reason)),
+            fresh = fresh(worker, &binding, key, proxy) => fresh,
         };
+        let opened = fresh.map(|upstream| Opened {
+            upstream,
+            load,
+            serving: binding.serving.clone(),
+        });
         match opened {
             Ok(opened) => return Ok(opened),
             Err(refused) => {
@@ -148,23 +134,49 @@ pub(crate) async fn open(
                     failed = refused.code;
                 }
                 tried.push(tunnel.id);
+                picked = registry.pick(endpoint, &tried);
             }
         }
     }
     Err(failed)
 }
 
+/// An idle connection that is still alive.
+async fn idle(
+    worker: &Worker,
+    connection: &Connection,
+    key: &Key,
+    age_max: Duration,
+) -> Option<Upstream> {
+    loop {
+        let own = connection.own.take(key);
+        let mut idle = own.or_else(|| worker.pool.take(key, age_max))?;
+        if idle.is_ready_now().await {
+            return Some(idle);
+        }
+    }
+}
+
 async fn fresh(
+    worker: &Worker,
     binding: &Binding,
-    endpoint: EndpointId,
+    key: Key,
     proxy: Option<ProxyAddrs>,
 ) -> Result<Upstream, NotOpened> {
+    let tunnel = &binding.tunnel;
+    let slot = tunnel.reserve().or_else(|| {
+        worker.pool.evict(tunnel.id);
+        tunnel.reserve()
+    });
+    let Some(slot) = slot else {
+        return Err(NotOpened::new(Code::TunnelBusy, ""));
+    };
     let head = StreamHead {
         proxy,
-        ..StreamHead::new(StreamKind::Http, endpoint, binding.generation)
+        ..StreamHead::new(StreamKind::Http, key.endpoint, key.generation)
     };
-    let stream = AgentStream::open(&binding.tunnel.link, &head).await?;
-    Upstream::http1(stream)
+    let stream = AgentStream::open(&tunnel.link, &head).await?;
+    Upstream::http1(stream, key, slot, proxy.is_none())
         .await
         .map_err(|code| NotOpened::new(code, "the stream ended at once"))
 }
@@ -191,28 +203,16 @@ pub(crate) async fn forward(
         open: connection.begin_request(),
         load: opened.load,
         upgrade,
+        pool: Arc::clone(&worker.pool),
     };
-    let answer = match opened.way {
-        Way::Fresh(fresh) => {
-            let (upstream, home) = *fresh;
-            exchange.begin(upstream, home, request).await
-        }
-        Way::Idle(idle) => exchange.begin_on(idle, request).await,
-    };
-    let answer = match answer {
+    let answer = match exchange.run(opened.upstream, request).await {
         Err(NoAnswer::Again(again)) => {
             let (mut exchange, mut request) = *again;
             tracing::debug!("an idle connection was dead: once more on a fresh one");
             let opened = open(&mut exchange.permit, worker, connection, Reuse::Never).await?;
             exchange.load = opened.load;
             address(&mut request, &opened.serving);
-            match opened.way {
-                Way::Fresh(fresh) => {
-                    let (upstream, home) = *fresh;
-                    exchange.begin(upstream, home, request).await
-                }
-                Way::Idle(_) => Err(NoAnswer::Failed(Code::UpstreamClosed)),
-            }
+            exchange.run(opened.upstream, request).await
         }
         answer => answer,
     };
@@ -279,6 +279,7 @@ fn address(request: &mut Request<RequestBody>, serving: &Serving) {
 fn response_of(answer: Answer) -> Response<ResponseBody> {
     let Answer {
         status,
+        reason,
         mut headers,
         body,
     } = answer;
@@ -288,6 +289,9 @@ fn response_of(answer: Answer) -> Response<ResponseBody> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
+    if let Some(reason) = reason {
+        response.extensions_mut().insert(reason);
+    }
     response
 }
 
@@ -359,24 +363,31 @@ pub(crate) const fn code_of(reason: CutReason) -> Code {
     }
 }
 
-/// Counts an exchange on its tunnel until dropped.
+/// Counts an exchange on its tunnel and on its worker until dropped.
 #[derive(Debug)]
-pub(crate) struct Load(Arc<Tunnel>);
+pub(crate) struct Load {
+    tunnel: Arc<Tunnel>,
+    on_worker: Arc<AtomicUsize>,
+}
 
 impl Load {
-    pub(crate) fn on(binding: &Binding) -> Self {
+    fn on(binding: &Binding, worker: &Worker) -> Self {
         binding.tunnel.open_streams.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(&binding.tunnel))
+        worker.exchanges.fetch_add(1, Ordering::Relaxed);
+        Self {
+            tunnel: Arc::clone(&binding.tunnel),
+            on_worker: Arc::clone(&worker.exchanges),
+        }
     }
 }
 
 impl Drop for Load {
     fn drop(&mut self) {
-        self.0.open_streams.fetch_sub(1, Ordering::Relaxed);
+        self.tunnel.open_streams.fetch_sub(1, Ordering::Relaxed);
+        self.on_worker.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// A request that can be sent again may meet a connection that its app has just closed.
-const IDLE_REPEATABLE_MAX: Duration = Duration::from_secs(10);
-/// One that cannot must not: apps close idle connections after two seconds at the earliest.
+/// A request that cannot be sent again must not meet a connection that its app is just closing: they do
+/// so after two seconds at the earliest.
 const IDLE_ONCE_MAX: Duration = Duration::from_millis(1500);

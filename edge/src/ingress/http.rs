@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -89,9 +89,15 @@ pub(crate) async fn serve(
         move |request: Request<Incoming>| {
             let (worker, connection) = (Arc::clone(&worker), connection.clone());
             async move {
-                Ok::<Response<ResponseBody>, Infallible>(
-                    handle::handle(&worker, &connection, request).await,
-                )
+                let mut response = handle::handle(&worker, &connection, request).await;
+                if connection.version == Version::Http1
+                    && response.status() != StatusCode::SWITCHING_PROTOCOLS
+                    && worker.ingress.shutdown.has_begun()
+                {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(header::CONNECTION, close);
+                }
+                Ok::<Response<ResponseBody>, Infallible>(response)
             }
         }
     });
@@ -159,7 +165,7 @@ where
         ended = &mut served => Some(ended),
         cut_off = &mut tail => return Some(cut(connection, cut_off)),
         () = idle(connection, ingress.limits.idle) => None,
-        () = ingress.shutdown.begun() => None,
+        () = left_alone(ingress, connection) => None,
     };
     let ended = if let Some(ended) = ended {
         ended
@@ -184,6 +190,16 @@ where
         );
     }
     None
+}
+
+/// Resolves when the edge drains and the connection may be asked to end. HTTP/2 says so and takes what
+/// is on its way; over HTTP/1.1 the next answer says it, so an idle connection gets a moment in which a
+/// request that is on its way still arrives.
+async fn left_alone(ingress: &Ingress, connection: &Connection) {
+    ingress.shutdown.begun().await;
+    if connection.version == Version::Http1 {
+        idle(connection, DRAIN_IDLE).await;
+    }
 }
 
 /// The response was complete here, and may not yet be at the client.
@@ -212,6 +228,8 @@ async fn idle(connection: &Connection, limit: Duration) {
 
 /// How finely the idle time is measured.
 const IDLE_LOOKS: u32 = 8;
+/// Longer than a request is on its way, shorter than anybody waits for a restart.
+const DRAIN_IDLE: Duration = Duration::from_secs(1);
 const HEADERS_MAX: usize = 200;
 /// Streams of one HTTP/2 connection at a time: what browsers use, and what bounds its memory.
 const STREAMS_MAX: u32 = 128;

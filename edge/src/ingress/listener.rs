@@ -19,7 +19,7 @@ pub(crate) struct Admission {
     per_address_max: usize,
     /// Not counted themselves: they stand for many, who are counted once they are known.
     proxies: Proxies,
-    held: AtomicUsize,
+    held: Arc<AtomicUsize>,
     by_address: Mutex<HashMap<IpAddr, usize>>,
     total: Arc<Semaphore>,
 }
@@ -31,7 +31,13 @@ pub(crate) struct Place {
     /// `None`: a listed proxy's.
     address: Option<IpAddr>,
     total: Option<OwnedSemaphorePermit>,
+    /// `None`: not counted yet.
+    _held: Option<Held>,
 }
+
+/// Counts a place while it is held.
+#[derive(Debug)]
+struct Held(Arc<AtomicUsize>);
 
 impl Admission {
     /// `total_max` connections in all, `per_address_max` from one address (IPv6: one /64).
@@ -40,7 +46,7 @@ impl Admission {
         Arc::new(Self {
             per_address_max,
             proxies,
-            held: AtomicUsize::new(0),
+            held: Arc::default(),
             by_address: Mutex::default(),
             total,
         })
@@ -64,6 +70,7 @@ impl Admission {
                 admission: Arc::clone(self),
                 address: None,
                 total: Some(total),
+                _held: None,
             });
         }
         self.count(address, total)
@@ -81,11 +88,11 @@ impl Admission {
         }
         *count += 1;
         drop(by_address);
-        self.held.fetch_add(1, Ordering::Relaxed);
         Some(Place {
             admission: Arc::clone(self),
             address: Some(address),
             total: Some(total),
+            _held: Some(Held::new(&self.held)),
         })
     }
 }
@@ -98,12 +105,24 @@ impl Place {
     }
 }
 
+impl Held {
+    fn new(held: &Arc<AtomicUsize>) -> Self {
+        held.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(held))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         let Some(address) = self.address else {
             return;
         };
-        self.admission.held.fetch_sub(1, Ordering::Relaxed);
         let mut by_address = self
             .admission
             .by_address
@@ -127,13 +146,13 @@ pub(crate) async fn accept(
 ) {
     loop {
         let total = tokio::select! {
-            () = shutdown.begun() => return,
+            () = shutdown.begun() => break,
             permit = Arc::clone(&admission.total).acquire_owned() => permit,
         };
         // The semaphore is never closed.
-        let Ok(total) = total else { return };
+        let Ok(total) = total else { break };
         let accepted = tokio::select! {
-            () = shutdown.begun() => return,
+            () = shutdown.begun() => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -153,6 +172,32 @@ pub(crate) async fn accept(
             }
         }
     }
+    if let Err(error) = accept_waiting(listener, &admission, serve) {
+        tracing::debug!(%error, "connections that waited are not served");
+    }
+}
+
+/// Serves the connections that the system has accepted for us: to their clients they are open, and
+/// closing the listener would reset them.
+fn accept_waiting(
+    listener: TcpListener,
+    admission: &Arc<Admission>,
+    serve: impl Fn(TcpStream, SocketAddr, Place),
+) -> std::io::Result<()> {
+    let listener = listener.into_std()?;
+    for _ in 0..WAITING_MAX {
+        let (stream, peer) = match listener.accept() {
+            Ok(accepted) => accepted,
+            Err(error) if is_of_client(&error) => continue,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        };
+        if let Some(place) = admission.enter(peer.ip()) {
+            stream.set_nonblocking(true)?;
+            serve(TcpStream::from_std(stream)?, peer, place);
+        }
+    }
+    Ok(())
 }
 
 fn is_of_client(error: &std::io::Error) -> bool {
@@ -174,6 +219,8 @@ fn network_of(address: IpAddr) -> IpAddr {
     }
 }
 
+/// As many as the system keeps for a listener.
+const WAITING_MAX: usize = 1024;
 /// Out of sockets or memory: others must close some first.
 const PAUSE: Duration = Duration::from_millis(100);
 

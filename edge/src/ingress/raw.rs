@@ -9,16 +9,19 @@ pub(crate) mod carry;
 mod client;
 mod record;
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use bytes::BytesMut;
 use proto::code::Code;
 use proto::head::{StreamHead, StreamKind};
 
 use crate::auth::Permit;
 use crate::ingress::Ingress;
-use crate::ingress::forward::{Load, code_of};
+use crate::ingress::forward::code_of;
 use crate::ingress::proxied::Ends;
 use crate::ingress::raw::carry::Counts;
-use crate::tunnel::registry::{Registry, Slot};
+use crate::tunnel::registry::{Registry, Slot, Tunnel};
 use crate::tunnel::stream::{AgentStream, NotOpened};
 
 pub(crate) use client::ClientIo;
@@ -51,7 +54,24 @@ pub(crate) async fn serve(
 }
 
 /// What a connection holds of its tunnel.
-type Held = (Load, Slot);
+type Held = (Open, Slot);
+
+/// Counts a connection on its tunnel until dropped.
+#[derive(Debug)]
+struct Open(Arc<Tunnel>);
+
+impl Open {
+    fn on(tunnel: &Arc<Tunnel>) -> Self {
+        tunnel.open_streams.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(tunnel))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open_streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// Picks a tunnel and opens a stream. Nothing of the client has been sent by then, so an agent that does
 /// not get through, for whatever reason, is left, and the next one is asked.
@@ -63,7 +83,15 @@ async fn open(
     let endpoint = permit.endpoint().id;
     let mut tried = Vec::new();
     let mut failed = Code::EndpointOffline;
-    while let Some(binding) = registry.pick(endpoint, &tried) {
+    let mut picked = registry.pick(endpoint, &tried);
+    if picked.is_none() {
+        tokio::select! {
+            biased;
+            reason = permit.cut() => return Err(code_of(reason)),
+            () = registry.returned(endpoint) => picked = registry.pick(endpoint, &tried),
+        }
+    }
+    while let Some(binding) = picked {
         let tunnel = &binding.tunnel;
         let head = StreamHead {
             proxy: binding.proxy_addrs(ends.client, ends.edge),
@@ -71,13 +99,13 @@ async fn open(
         };
         let opened = match tunnel.reserve() {
             Some(slot) => {
-                let load = Load::on(&binding);
+                let open = Open::on(tunnel);
                 tokio::select! {
                     biased;
                     reason = permit.cut() => return Err(code_of(reason)),
                     stream = AgentStream::open(&tunnel.link, &head) => stream,
                 }
-                .map(|stream| (stream, (load, slot)))
+                .map(|stream| (stream, (open, slot)))
             }
             None => Err(NotOpened::new(Code::TunnelBusy, "")),
         };
@@ -91,6 +119,7 @@ async fn open(
                     failed = refused.code;
                 }
                 tried.push(tunnel.id);
+                picked = registry.pick(endpoint, &tried);
             }
         }
     }

@@ -300,7 +300,12 @@ impl<W: AsyncWrite + Unpin> TowardsClient<W> {
             return false;
         };
         let mut last = rest.to_vec();
-        last.extend_from_slice(&frames::close(POLICY_VIOLATION, reason.as_str()));
+        let code = if reason == CutReason::Shutdown {
+            GOING_AWAY
+        } else {
+            POLICY_VIOLATION
+        };
+        last.extend_from_slice(&frames::close(code, reason.as_str()));
         let (is_connection, within) = match side {
             Side::Connection(_) => (true, GOODBYE_WITHIN),
             Side::Stream(..) => (false, STREAM_GOODBYE_WITHIN),
@@ -317,6 +322,8 @@ impl<W: AsyncWrite + Unpin> TowardsClient<W> {
     }
 }
 
+/// RFC 6455 §7.4.1: a server that goes down.
+const GOING_AWAY: u16 = 1001;
 /// RFC 6455 §7.4.1.
 const POLICY_VIOLATION: u16 = 1008;
 /// Frames up to this size are held back until they are whole.

@@ -1,11 +1,11 @@
 //! HTTP towards the upstream, through a stream to its agent. hyper speaks it; this drives hyper in
-//! whichever task asks, so that an exchange and its upstream are one task.
+//! whichever task asks: a request, its exchange and its upstream are one task.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +17,9 @@ use hyper_util::rt::TokioIo;
 use proto::code::Code;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::ingress::pool::Key;
 use crate::ingress::request::RequestBody;
+use crate::tunnel::registry::Slot;
 use crate::tunnel::stream::{AgentStream, ResetHandle};
 
 /// One connection to an upstream. Dropped, its stream is reset unless it ended well.
@@ -26,6 +28,15 @@ pub(crate) struct Upstream {
     driver: Driver,
     /// Whether a byte came since the last request was sent.
     heard: Arc<AtomicBool>,
+    served: u64,
+    /// What its stream was opened for.
+    pub(crate) key: Key,
+    /// Whether its stream may carry another exchange at all.
+    pub(crate) is_reusable: bool,
+    /// Whether somebody has authenticated the connection, not a request.
+    pub(crate) is_own: bool,
+    /// The stream's place on its tunnel.
+    _slot: Slot,
 }
 
 /// hyper's connection with upgrades, whose own type has no public name.
@@ -58,7 +69,12 @@ impl Upstream {
     ///
     /// # Errors
     /// When the stream has ended already.
-    pub(crate) async fn http1(stream: AgentStream) -> Result<Self, Code> {
+    pub(crate) async fn http1(
+        stream: AgentStream,
+        key: Key,
+        slot: Slot,
+        is_reusable: bool,
+    ) -> Result<Self, Code> {
         let reset = stream.reset_handle();
         let heard = Arc::new(AtomicBool::new(false));
         let io = Heard {
@@ -77,6 +93,11 @@ impl Upstream {
                 reset,
             },
             heard,
+            served: 0,
+            key,
+            is_reusable,
+            is_own: false,
+            _slot: slot,
         })
     }
 
@@ -86,6 +107,7 @@ impl Upstream {
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, Box<NoResponse>> {
         self.heard.store(false, Ordering::Relaxed);
+        self.served += 1;
         let response = self.sender.try_send_request(request);
         let sent = self.driver.beside(response).await;
         sent.map_err(|mut failed: TrySendError<_>| {
@@ -143,18 +165,26 @@ impl Upstream {
         matches!(ready, Ok(Ok(()))) && self.driver.connection.is_some()
     }
 
-    /// Resolves when the connection has ended, though nothing is under way on it.
-    pub(crate) async fn ended(&mut self) {
-        let Some(connection) = self.driver.connection.as_mut() else {
-            return;
-        };
-        if let Err(error) = connection.await {
-            tracing::debug!(
-                error = &error as &dyn std::error::Error,
-                "idle upstream connection ended"
-            );
-        }
-        self.driver.connection = None;
+    /// Whether the connection takes another request at this moment.
+    pub(crate) async fn is_ready_now(&mut self) -> bool {
+        let Self { sender, driver, .. } = self;
+        std::future::poll_fn(|cx| {
+            driver.poll(cx);
+            let is_ready = matches!(sender.poll_ready(cx), Poll::Ready(Ok(())));
+            Poll::Ready(is_ready && driver.connection.is_some())
+        })
+        .await
+    }
+
+    /// Looks whether an idle connection has ended.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.driver.poll(&mut Context::from_waker(Waker::noop()));
+        self.driver.connection.is_some()
+    }
+
+    /// Whether an exchange before used the connection: it may have died since, unseen.
+    pub(crate) const fn has_served(&self) -> bool {
+        self.served > 0
     }
 
     /// Drops the stream with the code that says so: both legs end here.

@@ -24,7 +24,8 @@ pub(crate) struct Table {
 struct Slot {
     /// For reading without a lock: set before `current`, whose receivers wake to it.
     read: ArcSwapOption<Endpoint>,
-    current: watch::Sender<Option<Arc<Endpoint>>>,
+    /// Gone once the edge ends: its receivers hear that, too.
+    current: ArcSwapOption<watch::Sender<Option<Arc<Endpoint>>>>,
 }
 
 /// An endpoint as it was when found, and the watch that tells when it changes (`None`: removed).
@@ -93,16 +94,18 @@ impl Table {
         let endpoint = Arc::new(endpoint);
         if let Some(slot) = by_id.get(&endpoint.id) {
             slot.read.store(Some(Arc::clone(&endpoint)));
-            slot.current.send_if_modified(|current| {
-                let changed = current.as_ref() != Some(&endpoint);
-                *current = Some(Arc::clone(&endpoint));
-                changed
-            });
+            if let Some(current) = &*slot.current.load() {
+                current.send_if_modified(|current| {
+                    let changed = current.as_ref() != Some(&endpoint);
+                    *current = Some(Arc::clone(&endpoint));
+                    changed
+                });
+            }
             return;
         }
         let slot = Arc::new(Slot {
             read: ArcSwapOption::from(Some(Arc::clone(&endpoint))),
-            current: watch::Sender::new(Some(Arc::clone(&endpoint))),
+            current: ArcSwapOption::from_pointee(watch::Sender::new(Some(Arc::clone(&endpoint)))),
         });
         self.by_host
             .pin()
@@ -116,12 +119,21 @@ impl Table {
         let Some(slot) = by_id.remove(&id) else {
             return;
         };
-        slot.read.store(None);
-        let removed = slot.current.send_replace(None);
+        let removed = slot.read.swap(None);
+        if let Some(current) = &*slot.current.load() {
+            current.send_replace(None);
+        }
         if let Some(endpoint) = removed {
             let by_host = self.by_host.pin();
             // Only its own row: the host may have been claimed anew meanwhile.
             let _ = by_host.remove_if(&endpoint.host, |_, found| Arc::ptr_eq(found, slot));
+        }
+    }
+
+    /// Ends what is open at every endpoint: the edge stops.
+    pub(crate) fn end_all(&self) {
+        for slot in self.by_id.pin().values() {
+            slot.current.store(None);
         }
     }
 
@@ -143,7 +155,7 @@ impl Table {
 impl Slot {
     fn route(&self) -> Option<Route> {
         // Subscribed first: a change that is not read yet is heard.
-        let watch = self.current.subscribe();
+        let watch = self.current.load().as_ref()?.subscribe();
         let endpoint = self.read.load_full()?;
         Some(Route { endpoint, watch })
     }

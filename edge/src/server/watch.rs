@@ -2,19 +2,23 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use proto::id::EdgeId;
 use tokio::sync::Mutex;
 
+use crate::admin::{LinkPresence, Presence};
 use crate::clock::Clock;
 use crate::ingress::Ingress;
 use crate::ingress::listener::Admission;
 use crate::metrics::Now;
 use crate::server::StartError;
 use crate::session::live::Live;
+use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::telemetry::{Log, Watch, Watched};
+use crate::tunnel::registry::Registry;
 
 /// What is watched.
 pub(super) struct Parts {
@@ -76,6 +80,7 @@ fn now(ingress: &Ingress, admission: &Admission, live: &Live, log: &Log) -> Now 
     };
     for tunnel in tunnels {
         now.streams += tunnel.load();
+        now.link_bytes += tunnel.link.held();
         let transport = tunnel.link.transport();
         match now.links.iter_mut().find(|(name, _)| *name == transport) {
             Some((_, count)) => *count += 1,
@@ -83,6 +88,62 @@ fn now(ingress: &Ingress, admission: &Admission, live: &Live, log: &Log) -> Now 
         }
     }
     now
+}
+
+/// Where it is known who is here.
+pub(super) struct Present {
+    pub(super) live: Arc<Live>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) admission: Arc<Admission>,
+    pub(super) shutdown: Shutdown,
+    /// See [`super::drain::Inside`].
+    pub(super) cut: Arc<AtomicU64>,
+}
+
+/// What the operator is told of this edge.
+pub(super) fn presence(
+    edge: EdgeId,
+    clock: Clock,
+    inside: Present,
+) -> Box<dyn Fn() -> Presence + Send + Sync> {
+    let started_at = clock.now();
+    let Present {
+        live,
+        registry,
+        admission,
+        shutdown,
+        cut,
+    } = inside;
+    Box::new(move || {
+        let links: Vec<_> = registry
+            .all()
+            .iter()
+            .map(|tunnel| LinkPresence {
+                tunnel: tunnel.id,
+                transport: tunnel.link.transport(),
+                address: tunnel.link.peer(),
+                agent_version: tunnel.agent_version.clone(),
+                os: tunnel.os.clone(),
+                round_trip: tunnel.link.round_trip(),
+                streams: tunnel.load(),
+                held_bytes: tunnel.link.held(),
+                endpoints: registry.served_by(tunnel.id),
+            })
+            .collect();
+        Presence {
+            edge,
+            started_at,
+            tunnels: links.len() as u64,
+            sessions: live.len() as u64,
+            online: registry.online(),
+            connections: admission.held() as u64,
+            exchanges: links.iter().map(|link| link.streams).sum(),
+            resident_bytes: resident_bytes(),
+            links,
+            is_emptied: shutdown.has_emptied(),
+            cut: cut.load(Ordering::Relaxed),
+        }
+    })
 }
 
 /// Memory of this process, as Linux counts it.

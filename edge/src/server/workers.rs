@@ -35,6 +35,10 @@ impl Workers {
     ) -> io::Result<Self> {
         let halt = CancellationToken::new();
         let mut threads = Vec::with_capacity(listeners.len());
+        let share = ingress
+            .limits
+            .exchanges_max
+            .div_ceil(listeners.len().max(1));
         let idle_max = IDLE_UPSTREAMS_MAX.div_ceil(listeners.len().max(1));
         let mut seats = seats.into_iter();
         for (number, listener) in listeners.into_iter().enumerate() {
@@ -49,11 +53,14 @@ impl Workers {
             let worker = Arc::new(Worker {
                 ingress: Arc::clone(ingress),
                 pool: Arc::new(Pool::new(idle_max)),
+                exchanges: Arc::default(),
+                exchanges_max: share,
             });
             let (acceptor, admission, halt) =
                 (acceptor.clone(), Arc::clone(admission), halt.clone());
             let work = move || {
                 runtime.block_on(async {
+                    tokio::spawn(Arc::clone(&worker.pool).sweep());
                     match tokio::net::TcpListener::from_std(listener) {
                         Ok(listener) => serve(listener, worker, acceptor, admission).await,
                         Err(error) => {

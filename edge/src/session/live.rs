@@ -213,6 +213,13 @@ impl Live {
         all
     }
 
+    /// Ends what is open of every session, for a reason of this edge alone: the store says nothing of it.
+    pub(crate) fn end_all(&self, reason: CutReason) {
+        for entry in self.entries.pin().values() {
+            entry.learn(SessionState::Revoked(reason));
+        }
+    }
+
     /// Takes out entries that nobody holds and that were idle since `before`. Returns how many stay.
     pub(crate) fn sweep(&self, before: Timestamp) -> usize {
         let entries = self.entries.pin();

@@ -8,9 +8,11 @@ use std::path::PathBuf;
 use tracing::Metadata;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{Format, JsonFields};
 use tracing_subscriber::fmt::time::SystemTime;
 
 use super::queue::{Lines, Queue, Sink};
+use super::record::Records;
 use crate::ingress::access_log::ACCESS;
 
 /// What to log, and where.
@@ -72,7 +74,9 @@ pub(crate) fn start(wanted: &Wanted) -> Result<Log, TelemetryError> {
             access: log.access.as_ref().map(Queue::lines),
         });
     if wanted.json {
-        base.json().flatten_event(true).try_init()
+        base.fmt_fields(JsonFields::new())
+            .event_format(Records(Format::default().json().flatten_event(true)))
+            .try_init()
     } else {
         let colours = io::stderr().is_terminal() && wanted.access_log.is_none();
         base.with_ansi(colours).try_init()

@@ -102,7 +102,8 @@ impl Link {
         }
     }
 
-    fn received(&self) -> u64 {
+    /// A number that changes with everything that comes, acknowledgements included.
+    pub(crate) fn received(&self) -> u64 {
         match self {
             Self::Quic(link) => link.received(),
         }

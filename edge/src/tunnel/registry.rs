@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use http::HeaderValue;
 use papaya::HashMap;
@@ -14,6 +15,8 @@ use proto::code::Code;
 use proto::head::ProxyAddrs;
 use proto::id::{AuthtokenId, EndpointId, InstanceId, TunnelId};
 use proto::limits::STREAMS_PER_TUNNEL_MAX;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::tunnel::link::Link;
@@ -95,6 +98,17 @@ pub(crate) struct Registry {
     tunnels: HashMap<TunnelId, Arc<Tunnel>>,
     /// What each tunnel serves. Held by whoever changes `serving`: one change at a time.
     claims: Mutex<BTreeMap<TunnelId, BTreeSet<EndpointId>>>,
+    returning: Returning,
+}
+
+/// Endpoints whose agents are on their way back after the edge's start.
+#[derive(Debug)]
+struct Returning {
+    until: Instant,
+    /// Those that came since.
+    came: HashMap<EndpointId, ()>,
+    /// Woken by a bind. Taken on no path of a request but the one that waits.
+    awaited: Mutex<BTreeMap<EndpointId, Arc<Notify>>>,
 }
 
 type Bindings = Arc<[Arc<Binding>]>;
@@ -138,6 +152,7 @@ impl Registry {
         }
         claims.entry(tunnel).or_default().insert(endpoint);
         drop(claims);
+        self.returning.note(endpoint);
         // Nothing new goes to it any more: now its agent may hear.
         for older in superseded {
             older.superseded.cancel();
@@ -166,6 +181,12 @@ impl Registry {
             .filter(|binding| !tried.contains(&binding.tunnel.id))
             .min_by_key(|binding| binding.tunnel.load())
             .map(Arc::clone)
+    }
+
+    /// Waits a little for an endpoint whose agent has not come back since the edge started: it was told
+    /// to, and visitors need not see that. Returns at once for one that came, and left.
+    pub(crate) async fn returned(&self, endpoint: EndpointId) {
+        self.returning.wait(endpoint).await;
     }
 
     /// Adds a tunnel; it leaves, with every claim that it has, when the guard is dropped.
@@ -232,6 +253,50 @@ impl Registry {
 
     fn claims(&self) -> Claims<'_> {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Returning {
+    fn default() -> Self {
+        Self {
+            until: Instant::now() + RETURN_WITHIN,
+            came: HashMap::new(),
+            awaited: Mutex::default(),
+        }
+    }
+}
+
+impl Returning {
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.until
+    }
+
+    fn note(&self, endpoint: EndpointId) {
+        if self.is_over() {
+            return;
+        }
+        self.came.pin().insert(endpoint, ());
+        let awaited = self.awaited().remove(&endpoint);
+        if let Some(awaited) = awaited {
+            awaited.notify_waiters();
+        }
+    }
+
+    async fn wait(&self, endpoint: EndpointId) {
+        if self.is_over() {
+            return;
+        }
+        let awaited = Arc::clone(self.awaited().entry(endpoint).or_default());
+        let mut bound = std::pin::pin!(awaited.notified());
+        // Registered before looking, so that no bind falls between.
+        bound.as_mut().enable();
+        if !self.came.pin().contains_key(&endpoint) {
+            let _ = tokio::time::timeout_at(self.until, bound).await;
+        }
+    }
+
+    fn awaited(&self) -> MutexGuard<'_, BTreeMap<EndpointId, Arc<Notify>>> {
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -325,5 +390,7 @@ fn judge(serving: &[Arc<Binding>], asking: &Binding) -> Result<(), Code> {
     Ok(())
 }
 
+/// Agents that an edge's drain has sent away try every two seconds.
+const RETURN_WITHIN: Duration = Duration::from_secs(5);
 /// Some places are left for probes, and for ends that are still on their way.
 const STREAMS_MAX: u32 = STREAMS_PER_TUNNEL_MAX - 16;

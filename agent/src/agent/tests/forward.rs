@@ -86,7 +86,9 @@ impl Drop for World {
 async fn serve(link: Link, routes: Routes) {
     while let Ok(stream) = link.accept().await {
         let routes = routes.clone();
-        tokio::spawn(async move { forward(stream.receive, stream.send, &routes, || ()).await });
+        tokio::spawn(
+            async move { forward(stream.receive, stream.send, &routes, || Some(())).await },
+        );
     }
 }
 

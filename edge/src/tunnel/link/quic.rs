@@ -194,9 +194,10 @@ fn ended(error: impl std::error::Error + Send + Sync + 'static) -> LinkEnded {
 
 /// An agent opens one stream, for control; data streams are the edge's to open.
 const AGENT_STREAMS_MAX: u32 = 1;
-/// 10,000 idle links at 4 s took a tenth of a core; at 10 s a dead one is found in half a minute.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
-const IDLE_TIMEOUT_MS: u32 = 30_000;
+/// 10,000 idle links at 4 s took a tenth of a core. The control protocol's probes come as often, and find a
+/// dead link sooner than the transport does.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+const IDLE_TIMEOUT_MS: u32 = 45_000;
 
 #[cfg(test)]
 mod tests;

@@ -216,6 +216,10 @@ impl Watched {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if buffer.remaining() == 0 {
+            // Nothing is learned from a read that wants nothing.
+            return Poll::Ready(Ok(()));
+        }
         let inlet = &self.inlet;
         let before = buffer.filled().len();
         let polled = {
