@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::authtoken::Authtoken;
-use proto::bind::BindRequest;
+use proto::bind::{BindRequest, EndpointKind};
 use proto::budget::Budget;
 use proto::code::Code;
 use proto::control::agent as control;
@@ -33,7 +33,7 @@ use crate::upstream::Watched;
 
 use better::Better;
 pub(crate) use exit::Exit;
-pub(crate) use speak::prepare_upstream;
+pub(crate) use speak::{manner_of, prepare_upstream};
 use tunnel::{Change, Tunnel};
 
 /// An agent that has been told everything it needs.
@@ -81,10 +81,11 @@ impl Agent {
     /// For an upstream that is none, then for the authtoken.
     pub(crate) fn new(config: &Config, status: Status) -> Result<Self, ConfigError> {
         let endpoints = config.endpoints.iter().map(|endpoint| {
+            let manner = manner_of(endpoint)?;
             let (upstream, tls) = prepare_upstream(endpoint)?;
             Ok(Served {
                 config: endpoint.clone(),
-                watched: Arc::new(Watched::new(upstream, tls)),
+                watched: Arc::new(Watched::new(upstream, tls).with(manner)),
             })
         });
         let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
@@ -307,6 +308,10 @@ impl Agent {
             upstream: served.watched.upstream().to_string(),
             pooling: served.config.pooling,
             login: served.config.login.clone(),
+            kind: served.config.door.kind,
+            proxy_protocol: served.config.door.proxy_protocol,
+            cidr_allow: served.config.door.cidr_allow.clone(),
+            cidr_deny: served.config.door.cidr_deny.clone(),
             upstream_protocol: served.config.speak.protocol,
             host_header: speak::host_header(&served.config.speak, served.watched.upstream()),
         }
@@ -388,9 +393,10 @@ fn take_instance(config: &Config, endpoints: &[Served], status: &Status) -> Inst
         .iter()
         .map(|served| {
             let upstream = served.watched.upstream();
-            match &served.config.url {
-                Some(url) => format!("{upstream} {url}"),
-                None => upstream.to_string(),
+            match (&served.config.url, served.config.door.kind) {
+                (Some(url), _) => format!("{upstream} {url}"),
+                (None, EndpointKind::Tcp { port: Some(port) }) => format!("{upstream} :{port}"),
+                (None, _) => upstream.to_string(),
             }
         })
         .collect();

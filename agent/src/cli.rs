@@ -1,12 +1,13 @@
 //! The command line: flags and help. What they mean is `config`'s business, what they do `agent`'s.
 
 mod commands;
+mod door;
 
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
-use proto::bind::{LoginOptions, UpstreamProtocol};
+use proto::bind::{EndpointKind, LoginOptions, UpstreamProtocol};
 
 use crate::config::{EndpointConfig, Given, HostHeader, LinkChoice, SpeakConfig, Wanted};
 
@@ -34,6 +35,10 @@ struct Cli {
 enum Command {
     /// Serve a local HTTP app; `agent 8080` is short for `agent http 8080`
     Http(Http),
+    /// Serve a local TCP app at a port of the edge
+    Tcp(door::Tcp),
+    /// Serve a local TLS app under a name; the edge passes its bytes through
+    Tls(door::Tls),
     /// Serve endpoints of the configuration file
     Start(Start),
     /// Set this machine up
@@ -80,6 +85,8 @@ struct EndpointArgs {
     pooling: bool,
     #[command(flatten)]
     speak: SpeakArgs,
+    #[command(flatten)]
+    door: door::DoorArgs,
 }
 
 #[derive(Args, Debug)]
@@ -198,6 +205,7 @@ impl Http {
             pooling: args.pooling,
             login,
             speak: args.speak.config(),
+            door: args.door.config(EndpointKind::Http),
         }))
     }
 }
@@ -264,6 +272,8 @@ Examples:
   agent 8080                                          a public URL for port 8080
   agent 8080 --oauth google --oauth-allow-domain example.com
                                                       ... for people of example.com
+  agent tcp 5432                                      a port of the edge for a database
+  agent tls 8443                                      a name for an app that speaks TLS itself
   agent http http://192.0.2.7:3000 --url my-app       ... under a name of your choice
 
 Environment:

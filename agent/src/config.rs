@@ -1,9 +1,10 @@
 //! What the agent is told: flags, environment and file, checked into one [`Config`].
 //!
-//! `yaml` gives a tree with lines, `file` says what the keys mean, `token` chooses the authtoken, `edit`
+//! `yaml` gives a tree with lines, `file` and `door` say what the keys mean, `token` chooses the authtoken, `edit`
 //! writes it. Flags win over the environment, and that over the file. No sockets, no addresses looked
 //! up. The authtoken is never shown: not by `Debug`, not in an error.
 
+pub(crate) mod door;
 mod edit;
 mod file;
 mod link;
@@ -27,6 +28,7 @@ use zeroize::Zeroizing;
 
 pub(crate) use link::LinkChoice;
 pub(crate) use proxy::{Proxies, Proxy};
+pub(crate) use door::{CertificateFiles, DoorConfig};
 pub(crate) use token::{Environment, SecretText};
 use token::{TokenSource, choose_authtoken, parse_authtoken};
 pub(crate) use tuning::{Congestion, Tuning};
@@ -72,6 +74,8 @@ pub(crate) struct EndpointConfig {
     pub(crate) login: Option<LoginOptions>,
     /// How the local app is spoken to.
     pub(crate) speak: SpeakConfig,
+    /// The public side.
+    pub(crate) door: DoorConfig,
 }
 
 /// How a local app is spoken to.

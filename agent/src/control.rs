@@ -13,6 +13,10 @@ use tokio::time::Instant;
 
 /// What the agent wants of the control stream.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a few in a run, each taken apart at once"
+)]
 pub(crate) enum Command {
     Bind(BindRequest),
     /// Probes now: somebody waits, and the edge says nothing.

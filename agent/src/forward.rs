@@ -4,6 +4,8 @@
 //! Only a good end looks like one. A leg that breaks breaks the other: the local app sees a reset, the
 //! edge sees a reset, and a body that was cut never looks complete. No HTTP, no identity, no retries.
 
+mod terminate;
+
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
@@ -89,24 +91,30 @@ pub(crate) async fn forward<T>(
     tracing::trace!(kind = ?head.kind, endpoint.id = %head.endpoint, "stream opened");
     match head.kind {
         StreamKind::Probe => echo(receive, send, &early).await,
-        StreamKind::Http if head.proxy.is_some() => {
-            let message = "this agent does not speak the PROXY protocol";
-            refuse(send, Code::StreamRefused, message).await?;
-            Err(Broken::Refused(Code::StreamRefused))
-        }
-        StreamKind::Http => {
+        StreamKind::Http | StreamKind::Raw => {
             let Some(_admitted) = admit() else {
                 let code = Code::UploadsStalled;
                 refuse(send, code, code.meaning()).await?;
                 return Err(Broken::Refused(code));
             };
-            let Some(watched) = routes.find(head.endpoint).await else {
-                let message = "this agent does not serve the endpoint";
-                refuse(send, Code::StreamRefused, message).await?;
-                return Err(Broken::Refused(Code::StreamRefused));
+            let found = routes.find(head.endpoint).await;
+            let watched = match found {
+                Some(watched) if watched.manner().wants_addresses() == head.proxy.is_some() => {
+                    watched
+                }
+                Some(_) => {
+                    let message = "edge and agent do not agree on the PROXY protocol";
+                    refuse(send, Code::StreamRefused, message).await?;
+                    return Err(Broken::Refused(Code::StreamRefused));
+                }
+                None => {
+                    let message = "this agent does not serve the endpoint";
+                    refuse(send, Code::StreamRefused, message).await?;
+                    return Err(Broken::Refused(Code::StreamRefused));
+                }
             };
             let dialled = tokio::select! {
-                dialled = watched.dial() => dialled,
+                dialled = watched.dial(head.proxy) => dialled,
                 () = send.stopped() => return Err(Broken::Edge(gone())),
             };
             match dialled {
@@ -114,7 +122,15 @@ pub(crate) async fn forward<T>(
                     tracing::trace!("upstream connected");
                     let accept = Ack::Accept.encode();
                     send.write_all(&accept).await.map_err(Broken::Edge)?;
-                    carry(receive, send, &early, upstream).await
+                    match &watched.manner().ends_tls {
+                        None => carry(receive, send, &early, upstream).await,
+                        Some(acceptor) => {
+                            let (from, to) = terminate::accept(acceptor, receive, send, early)
+                                .await
+                                .map_err(Broken::Edge)?;
+                            carry(from, to, &[], upstream).await
+                        }
+                    }
                 }
                 Err(error) => {
                     refuse(send, error.code(), &error.to_string()).await?;
@@ -282,7 +298,7 @@ async fn copy(
     let mut buffer = Vec::with_capacity(COPY_BYTES);
     buffer.extend_from_slice(early);
     loop {
-        let written = to.write_all(&buffer).await;
+        let written = write_through(to, &buffer).await;
         written.map_err(|error| (Side::Write, error))?;
         buffer.clear();
         let read = from.read_buf(&mut buffer).await;

@@ -4,6 +4,7 @@
 
 mod connection;
 mod health;
+mod manner;
 mod tls;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use std::io;
 use std::time::Duration;
 
 use proto::code::Code;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use url::{Host, Url};
 
@@ -19,9 +21,10 @@ use tls::Refused;
 
 pub(crate) use connection::Connection;
 pub(crate) use health::{Health, Watched};
+pub(crate) use manner::{Manner, read_acceptor};
 pub(crate) use tls::{Roots, Tls};
 
-/// An address that HTTP is spoken to.
+/// An address that HTTP, or raw bytes, are spoken to.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Upstream {
     scheme: Scheme,
@@ -34,6 +37,10 @@ pub(crate) struct Upstream {
 enum Scheme {
     Http,
     Https,
+    /// Whatever the client speaks.
+    Tcp,
+    /// The same, which is TLS.
+    Tls,
 }
 
 /// Why a text is no usable upstream. The code's next step says what to write instead.
@@ -160,6 +167,31 @@ impl Upstream {
         })
     }
 
+    /// Parses `5432`, `host:port` or, with this scheme, `tcp://host:port` or `tls://host:port`.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong.
+    pub(crate) fn parse_raw(text: &str, is_tls: bool) -> Result<Self, InvalidUpstream> {
+        let text = text.trim();
+        let written = text.split_once("://");
+        let address = match written {
+            None => text,
+            Some(("tcp", address)) => address,
+            Some(("tls", address)) if is_tls => address,
+            Some(_) => {
+                let wanted = if is_tls { "tcp:// or tls://" } else { "tcp://" };
+                return Err(InvalidUpstream(format!(
+                    "{text:?} is not usable as the local app's address: here it is a port, host:port or {wanted}"
+                )));
+            }
+        };
+        let scheme = if is_tls { Scheme::Tls } else { Scheme::Tcp };
+        Ok(Self {
+            scheme,
+            ..Self::parse(address)?
+        })
+    }
+
     /// Whether it speaks TLS.
     pub(crate) fn is_https(&self) -> bool {
         self.scheme == Scheme::Https
@@ -182,17 +214,29 @@ impl Upstream {
     /// Connects within [`DIAL_WITHIN`].
     ///
     /// A name's addresses are raced, so that an app on `::1` only, or on `127.0.0.1` only, is found
-    /// either way. With `tls` it is a connection once the handshake is done. Dropping the future drops
-    /// every attempt.
+    /// either way. `header` is written first; with `tls` it is a connection once the handshake is done.
+    /// Dropping the future drops every attempt.
     ///
     /// # Errors
     /// [`DialError`], whose [`DialError::code`] the edge is told.
-    pub(crate) async fn dial(&self, tls: Option<&Tls>) -> Result<Connection, DialError> {
+    pub(crate) async fn dial(
+        &self,
+        tls: Option<&Tls>,
+        header: &[u8],
+    ) -> Result<Connection, DialError> {
         let dial = async {
-            let stream = self.connect().await?;
+            let mut stream = self.connect().await?;
             // Small writes (a WebSocket frame, an event) must not wait for an acknowledgement. Failing
             // to set it costs milliseconds, not correctness.
             let _ = stream.set_nodelay(true);
+            // Some bytes into a fresh socket's buffer.
+            stream
+                .write_all(header)
+                .await
+                .map_err(|source| DialError::Refused {
+                    upstream: self.to_string(),
+                    source,
+                })?;
             let Some(tls) = tls else {
                 return Ok(Connection::Plain(stream));
             };
@@ -241,6 +285,8 @@ impl fmt::Display for Upstream {
         let scheme = match self.scheme {
             Scheme::Http => "http",
             Scheme::Https => "https",
+            Scheme::Tcp => "tcp",
+            Scheme::Tls => "tls",
         };
         write!(f, "{scheme}://{}:{}", self.host, self.port)
     }
@@ -251,6 +297,8 @@ impl Scheme {
         match self {
             Self::Http => 80,
             Self::Https => 443,
+            // They are always written.
+            Self::Tcp | Self::Tls => 0,
         }
     }
 }

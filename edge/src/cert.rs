@@ -16,4 +16,4 @@ pub(crate) use dev_ca::DevCa;
 pub(crate) use error::CertError;
 pub(crate) use files::FileCert;
 pub(crate) use link_ca::LinkCa;
-pub(crate) use tls::{Public, quic_config};
+pub(crate) use tls::{Public, quic_config, tcp_config};

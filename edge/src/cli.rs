@@ -121,6 +121,15 @@ struct ServeFlags {
     /// The domain under which endpoints live, over the file's
     #[arg(long)]
     domain: Option<String>,
+    /// Ports for TCP endpoints, such as 20000-20100 [default: none]
+    #[arg(long, value_name = "FIRST-LAST")]
+    tcp_ports: Option<String>,
+    /// Networks whose PROXY protocol headers are believed, and required; may be repeated
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    trusted_proxies: Vec<String>,
+    /// Allow --trusted-proxies to name every address
+    #[arg(long)]
+    danger_trust_any_proxy: bool,
     /// A listener for /metrics, /healthz and /readyz, without a login: for loopback or a private
     /// network; over the file's [default: none]
     #[arg(long, value_name = "ADDRESS:PORT")]
@@ -323,6 +332,9 @@ fn dispatch(cli: Cli) -> Result<Outcome, CliError> {
                 listen: flags.listen,
                 domain: flags.domain,
                 data_dir,
+                tcp_ports: flags.tcp_ports,
+                trusted_proxies: flags.trusted_proxies,
+                danger_trust_any_proxy: flags.danger_trust_any_proxy,
                 metrics: flags.metrics,
                 access_log: flags.access_log,
             };

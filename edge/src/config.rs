@@ -2,7 +2,7 @@
 //!
 //! No part of the edge reads a file or the environment for its settings: they come from here.
 //! Unknown keys, contradictions and unsafe combinations are refused with the line at fault. Reading
-//! order: `file` (the format), `checks` (from the format to settings), `folder` (what lives in the
+//! order: `file` (the format), `checks` and `network` (from the format to settings), `folder` (what lives in the
 //! data folder), `reference` (the documentation of the format).
 
 mod checks;
@@ -10,11 +10,15 @@ mod duration;
 mod file;
 mod folder;
 mod links;
+mod network;
 mod reference;
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use crate::cert::{CertError, FileCert};
 use crate::model::site::ReservedHost;
@@ -41,6 +45,10 @@ pub(crate) struct Settings {
     pub(crate) idle_timeout: Duration,
     pub(crate) body_timeout: Duration,
     pub(crate) connections_per_address: u32,
+    /// Ports for TCP endpoints; `None`: they are refused.
+    pub(crate) tcp_ports: Option<RangeInclusive<u16>>,
+    /// Whose PROXY headers are believed; empty: nobody's.
+    pub(crate) trusted_proxies: Vec<IpNet>,
     /// Requests, downloads, WebSockets that are open at a time.
     pub(crate) exchanges_max: u32,
     pub(crate) links: Links,
@@ -94,6 +102,10 @@ pub(crate) struct Overrides {
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) domain: Option<String>,
     pub(crate) data_dir: Option<PathBuf>,
+    /// As in the file, `20000-20100`.
+    pub(crate) tcp_ports: Option<String>,
+    pub(crate) trusted_proxies: Vec<String>,
+    pub(crate) danger_trust_any_proxy: bool,
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) access_log: Option<PathBuf>,
 }

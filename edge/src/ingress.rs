@@ -1,8 +1,9 @@
 //! The public door: connections, requests, and the story of each in `handle`.
 //!
-//! Reading order: `listener`, `http`, `handle`, `request`, `headers`, `forward`, `exchange`,
-//! `upstream`, `pool`, `tail`, `upgrade`, `websocket`, `streams`; `respond` is the one place where an
-//! error becomes HTTP here. Nothing is decided in this module: `auth` judges, `tunnel` picks.
+//! Reading order: `listener`, `proxied`, `hello`, `http`, `handle`, `request`, `headers`, `forward`,
+//! `exchange`, `upstream`, `pool`, `tail`, `upgrade`, `websocket`, `streams`; `tcp` and `raw` for what is
+//! no HTTP; `respond` is the one place where an error becomes HTTP here. Nothing is decided in this
+//! module: `auth` judges, `tunnel` picks.
 
 pub(crate) mod access_log;
 pub(crate) mod body;
@@ -13,13 +14,17 @@ pub(crate) mod frames;
 pub(crate) mod grpc;
 pub(crate) mod handle;
 pub(crate) mod headers;
+pub(crate) mod hello;
 pub(crate) mod http;
 pub(crate) mod listener;
 pub(crate) mod pool;
+pub(crate) mod proxied;
+pub(crate) mod raw;
 pub(crate) mod request;
 pub(crate) mod respond;
 pub(crate) mod streams;
 pub(crate) mod tail;
+pub(crate) mod tcp;
 pub(crate) mod upgrade;
 pub(crate) mod upstream;
 pub(crate) mod websocket;
@@ -35,6 +40,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::auth::Auth;
 use crate::clock::Clock;
+use crate::ingress::proxied::Proxies;
 use crate::metrics::Metrics;
 use crate::model::site::Site;
 use crate::route::table::Table;
@@ -58,6 +64,10 @@ pub(crate) struct Ingress {
     /// Takes agents that came by TCP.
     pub(crate) links: TakesLinks,
     pub(crate) limits: Limits,
+    /// Whose PROXY headers are believed.
+    pub(crate) proxies: Proxies,
+    /// For TLS endpoints that this edge ends: as for HTTP, without naming protocols.
+    pub(crate) raw_tls: Arc<rustls::ServerConfig>,
     pub(crate) shutdown: Shutdown,
 }
 

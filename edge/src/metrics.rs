@@ -4,6 +4,7 @@
 //! almost to itself, nothing looked up, no lock. What can be read when somebody asks ([`Now`]) is not
 //! counted at all. Names and meanings stand in one table, from which the documentation is made.
 
+mod connections;
 mod table;
 
 use std::cell::Cell;
@@ -18,6 +19,8 @@ use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Registry;
 use proto::code::Code;
 
+use connections::Connections;
+pub(crate) use connections::{NotServed, RawEnd};
 use table::Metric;
 pub(crate) use table::reference;
 
@@ -28,6 +31,7 @@ pub(crate) struct Metrics {
     /// Rare, so that all threads share it.
     revoke_to_cut: Histogram<{ CUT_BOUNDS_US.len() }>,
     activity_dropped: AtomicU64,
+    connections: Connections,
 }
 
 /// What is read when somebody asks.
@@ -90,6 +94,7 @@ impl Default for Metrics {
             shards: std::array::from_fn(|_| Shard::new()),
             revoke_to_cut: Histogram::new(),
             activity_dropped: AtomicU64::new(0),
+            connections: Connections::default(),
         }
     }
 }
@@ -129,6 +134,16 @@ impl Metrics {
     pub(crate) fn activity_dropped(&self, sessions: usize) {
         self.activity_dropped
             .fetch_add(sessions as u64, Ordering::Relaxed);
+    }
+
+    /// Counts the end of a connection to a TCP or TLS endpoint.
+    pub(crate) fn raw_connection(&self, end: RawEnd) {
+        self.connections.raw(end);
+    }
+
+    /// Counts a public connection that was closed before anything was served on it.
+    pub(crate) fn not_served(&self, why: NotServed) {
+        self.connections.not_served(why);
     }
 
     /// Everything, in the text form of OpenMetrics.
@@ -225,6 +240,10 @@ impl Collector for Scrape {
         ];
         counters(out, &table::BYTES, "direction", &bytes)?;
         gauge(out, &table::CONNECTIONS, now.connections)?;
+        let raw = metrics.connections.raw_rows();
+        counters(out, &table::RAW_CONNECTIONS, "end", &raw)?;
+        let not_served = metrics.connections.not_served_rows();
+        counters(out, &table::NOT_SERVED, "reason", &not_served)?;
         gauge(out, &table::TUNNELS, now.tunnels)?;
         gauges(out, &table::LINKS, "transport", &now.links)?;
         gauge(out, &table::STREAMS, now.streams)?;

@@ -21,13 +21,14 @@ use tokio::sync::mpsc;
 
 use crate::admin::{Admin, AdminParts, AuthtokenIssuer};
 use crate::auth::{Auth, AuthParts};
-use crate::cert::{DevCa, FileCert, LinkCa, Public, Resolver, Web, quic_config};
+use crate::cert::{DevCa, FileCert, LinkCa, Public, Resolver, Web, quic_config, tcp_config};
 use crate::clock::Clock;
 use crate::config::{Prepared, Settings};
 use crate::context::{GeoIp, UserAgents};
 use crate::follow::Follow;
 use crate::idp::{Http, HttpOptions, Providers};
 use crate::ingress::listener::Admission;
+use crate::ingress::proxied::Proxies;
 use crate::ingress::{Ingress, Limits};
 use crate::metrics::Metrics;
 use crate::model::site::{ReservedHost, Site};
@@ -120,6 +121,7 @@ impl Edge {
         } = web_certificates(settings, &site)?;
         let resolver = Arc::new(Resolver::new(&link_name, link_ca.issue(&link_name)?, web));
         let tls = Public::new(&resolver, &link_name)?;
+        let raw_tls = tcp_config(Arc::clone(&resolver), &[])?;
         let quic = quic_config(resolver, &[proto::version::ALPN_AGENT])?;
 
         let http = Http::new(&HttpOptions {
@@ -133,7 +135,12 @@ impl Edge {
         let live = Arc::new(Live::new(Arc::clone(&store), Arc::clone(&metrics)));
         let revocations = Revocations::new(Arc::clone(&store), clock);
         let geoip = Arc::new(GeoIp::open(settings.geoip.as_deref()));
-        let admission = Admission::new(CONNECTIONS_MAX, settings.connections_per_address as usize);
+        let proxies = Proxies::new(settings.trusted_proxies.clone());
+        let admission = Admission::new(
+            CONNECTIONS_MAX,
+            settings.connections_per_address as usize,
+            proxies.clone(),
+        );
         let (drain_orders, drain_ordered) = mpsc::channel(1);
         let cut = Arc::<AtomicU64>::default();
         let auth = Auth::new(AuthParts {
@@ -196,7 +203,7 @@ impl Edge {
         let reset_key = cluster_key.derive("link reset");
         let seats = Seat::all(bound.udp, quic, &reset_key, links.congestion, &budget)
             .map_err(StartError::Io)?;
-        let tunnels = Tunnels {
+        let mut tunnels = Tunnels {
             listeners: Arc::default(),
             registry: Arc::clone(&registry),
             store: Arc::clone(&store),
@@ -232,8 +239,11 @@ impl Edge {
                 head_bytes_max: HEAD_BYTES_MAX,
                 exchanges_max: settings.exchanges_max as usize,
             },
+            proxies,
+            raw_tls,
             shutdown: shutdown.clone(),
         });
+        tunnels.binder.ports = doors::tcp_ports(settings, bound.address.ip(), &ingress, &admission);
         Ok(Self {
             ready,
             drain_ordered,
@@ -458,6 +468,7 @@ fn binder(
         idle_limit: settings.session_idle,
         name_key: Binder::name_key(cluster_key),
         is_public: providers::is_public,
+        ports: None,
     }
 }
 

@@ -150,7 +150,7 @@ pub(crate) enum OnceKind {
 )]
 #[derive(Clone, Debug)]
 pub(crate) enum Claimed {
-    /// Held by this authtoken, now with the given upstream and access.
+    /// Held by this authtoken, now as it was claimed.
     Held(Endpoint),
     /// Another authtoken holds it.
     Taken,
@@ -335,7 +335,7 @@ impl Store {
         }
     }
 
-    /// Claims a host for an authtoken, or updates the claim that it holds (upstream, access). Emits `EndpointChanged` when something differs.
+    /// Claims a host for an authtoken, or updates the claim that it holds (upstream, access, kind, networks). Emits `EndpointChanged` when something differs.
     pub(crate) async fn claim_endpoint(&self, claim: Endpoint) -> Result<Claimed, StoreError> {
         match self {
             Self::Embedded(engine) => engine.claim_endpoint(claim).await,
@@ -353,6 +353,16 @@ impl Store {
     pub(crate) async fn endpoint_at(&self, host: String) -> Result<Option<Endpoint>, StoreError> {
         match self {
             Self::Embedded(engine) => engine.endpoint_at(host).await,
+        }
+    }
+
+    /// The endpoints of an authtoken, oldest first.
+    pub(crate) async fn endpoints_of(
+        &self,
+        authtoken: AuthtokenId,
+    ) -> Result<Vec<Endpoint>, StoreError> {
+        match self {
+            Self::Embedded(engine) => engine.endpoints_of(authtoken).await,
         }
     }
 

@@ -1,6 +1,8 @@
 //! What an agent asks for when it binds: a name, an upstream, and options as its flags state them.
 //! Only sizes are judged here; what the words mean is the edge's to decide.
 
+mod kind;
+
 use alloc::borrow::ToOwned as _;
 use alloc::format;
 use alloc::string::{String, ToString as _};
@@ -10,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::code::Code;
 use crate::limits;
+
+pub use kind::{EndpointKind, ProxyProtocol, Termination};
 
 /// An agent's wish to serve one endpoint.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -29,6 +33,18 @@ pub struct BindRequest {
     /// The login in front of the endpoint; without one it is open to all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login: Option<LoginOptions>,
+    /// What kind of endpoint it is.
+    #[serde(default, skip_serializing_if = "kind::is_default")]
+    pub kind: EndpointKind,
+    /// Whether the upstream is told by PROXY protocol who connected.
+    #[serde(default, skip_serializing_if = "kind::is_default")]
+    pub proxy_protocol: ProxyProtocol,
+    /// The only networks that may connect, such as `203.0.113.0/24`; without one, all may.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cidr_allow: Vec<String>,
+    /// Networks that may not connect, whatever else is said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cidr_deny: Vec<String>,
     /// Which HTTP the edge speaks to the upstream, through the stream. Whether there is TLS below it is
     /// the agent's business.
     #[serde(default, skip_serializing_if = "UpstreamProtocol::is_default")]
@@ -96,6 +112,24 @@ impl BindRequest {
             let max = limits::UPSTREAM_BYTES_MAX;
             return Err(refusal(Code::UpstreamInvalid, "the upstream", max));
         }
+        if self.kind == EndpointKind::Unknown {
+            let message = "this edge does not serve endpoints of that kind".to_owned();
+            return Err((Code::EndpointKindUnknown, message));
+        }
+        if let EndpointKind::Tls {
+            termination: Termination::Unknown,
+        } = self.kind
+        {
+            let message = "this edge does not know that way of ending TLS".to_owned();
+            return Err((Code::EndpointKindUnknown, message));
+        }
+        if self.proxy_protocol == ProxyProtocol::Unknown {
+            let message = "this edge speaks versions 1 and 2 of the PROXY protocol".to_owned();
+            return Err((Code::EndpointKindUnknown, message));
+        }
+        for list in [&self.cidr_allow, &self.cidr_deny] {
+            check_networks(list)?;
+        }
         if self.upstream_protocol == UpstreamProtocol::Unknown {
             let message = "this edge speaks HTTP/1.1 and HTTP/2 to an upstream".to_owned();
             return Err((Code::UpstreamInvalid, message));
@@ -110,6 +144,31 @@ impl BindRequest {
             return Err((Code::UpstreamInvalid, message));
         }
         self.login.as_ref().map_or(Ok(()), LoginOptions::check)
+    }
+}
+
+/// Sizes only: whether an entry is a network, the edge says.
+fn check_networks(list: &[String]) -> Result<(), (Code, String)> {
+    let max = limits::CIDR_ENTRIES_MAX;
+    if list.len() > max {
+        let message = format!(
+            "an address list may have {max} entries, this one has {}",
+            list.len()
+        );
+        return Err((Code::AddressRuleInvalid, message));
+    }
+    let is_entry = |entry: &String| {
+        (1..=limits::CIDR_ENTRY_BYTES_MAX).contains(&entry.len())
+            && entry
+                .bytes()
+                .all(|byte| byte.is_ascii_hexdigit() || b".:/".contains(&byte))
+    };
+    match list.iter().find(|entry| !is_entry(entry)) {
+        None => Ok(()),
+        Some(entry) => {
+            let message = format!("{:?} is no network", limits::clip(entry, 80));
+            Err((Code::AddressRuleInvalid, message))
+        }
     }
 }
 

@@ -105,6 +105,9 @@ codes! {
     2023 InteractiveNotProven "interactive_not_proven" 403 Peer "The identity provider did not ask you to sign in anew." "Sign out at the identity provider and sign in again.";
     2024 UserBlocked "user_blocked" 403 Policy "You are blocked." "Ask whoever shared the address.";
     2025 TooManyLogins "too_many_logins" 429 Client "Too many logins were begun from this address." "Wait a minute and try again.";
+    2026 AddressNotAllowed "address_not_allowed" 403 Policy "This endpoint does not let your address in." "Connect from a network that it allows, or ask whoever shared the address.";
+    2027 LoginNeedsHttp "login_needs_http" 400 Agent "A login cannot be asked for over raw TCP or TLS." "Serve the app with: agent http; or let only some networks in with --cidr-allow.";
+    2028 AddressRuleInvalid "address_rule_invalid" 400 Agent "An address rule is not usable." "Give networks such as 203.0.113.0/24 or 2001:db8::/32, or single addresses.";
     2101 OperatorRequired "operator_required" 401 Client "This page is for operators of the edge." "Get a sign-in link with: edge operator link";
     2102 OperatorLinkSpent "operator_link_spent" 403 Client "This sign-in link was used or has expired." "Get a new one with: edge operator link";
     2103 ApiKeyMissing "api_key_missing" 401 Client "The request carries no API key." "Send Authorization: Bearer <API key>; create one with: edge api-key create";
@@ -135,6 +138,11 @@ codes! {
     3017 ControlTimeout "control_timeout" 408 Agent "The other side did not answer in time." "Check the connection between agent and edge.";
     3018 TooManyEndpoints "too_many_endpoints" 429 Agent "One agent may not serve so many endpoints." "Start another agent.";
     3019 EdgeDraining "edge_draining" 503 Us "The edge is stopping." "Try again in a moment.";
+    3031 TcpNotServed "tcp_not_served" 400 Agent "This edge serves no TCP endpoints." "Ask the operator to open ports: edge serve --tcp-ports 20000-20100";
+    3032 PortNotServed "port_not_served" 400 Agent "This edge does not serve that port." "Choose one of its range with --remote-addr, or leave that out.";
+    3033 PortTaken "port_taken" 409 Agent "This port is in use by somebody else." "Choose another with --remote-addr, or leave that out.";
+    3034 PortsExhausted "ports_exhausted" 429 Agent "Every TCP port of this edge is taken." "Ask the operator for a larger range: edge serve --tcp-ports";
+    3035 EndpointKindUnknown "endpoint_kind_unknown" 400 Agent "This edge does not know that kind of endpoint." "Update the edge.";
     3040 ReadersStalled "readers_stalled" 503 Client "Too much of what this endpoint sent waits for visitors who do not read it." "Try again in a moment.";
     4001 UpstreamUnreachable "upstream_unreachable" 502 Upstream "The local app does not accept connections." "Start it, or check the port that the agent was given.";
     4002 UpstreamTimeout "upstream_timeout" 504 Upstream "The local app did not answer in time." "Check whether it is overloaded.";
@@ -198,6 +206,12 @@ impl Code {
                 | Self::EdgeUntrusted
                 | Self::UpstreamInvalid
                 | Self::ConfigInvalid
+                | Self::LoginNeedsHttp
+                | Self::AddressRuleInvalid
+                | Self::TcpNotServed
+                | Self::PortNotServed
+                | Self::PortTaken
+                | Self::EndpointKindUnknown
         )
     }
 

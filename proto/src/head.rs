@@ -10,7 +10,7 @@
 //! Numbers are big-endian.
 
 use alloc::string::String;
-use core::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use bytes::{Buf, BufMut as _, Bytes, BytesMut};
 
@@ -19,7 +19,7 @@ use crate::id::{EndpointId, ID_BYTES};
 use crate::limits;
 use crate::version::HEAD_VERSION;
 
-/// What a stream carries. More kinds (raw TCP, TLS) take further numbers.
+/// What a stream carries. More kinds take further numbers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
 pub enum StreamKind {
@@ -27,6 +27,8 @@ pub enum StreamKind {
     Http = 1,
     /// No upstream: the agent sends back what it gets, then finishes.
     Probe = 2,
+    /// Bytes of whatever protocol: TCP and TLS endpoints.
+    Raw = 3,
 }
 
 /// The first message on a data stream, from the edge.
@@ -103,6 +105,29 @@ pub enum HeadError {
     MessageNotText,
 }
 
+impl ProxyAddrs {
+    /// Who connected to what. Where the families differ, both are written as IPv6.
+    pub fn new(source: SocketAddr, destination: SocketAddr) -> Self {
+        match (source.ip().to_canonical(), destination.ip().to_canonical()) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => Self::V4 {
+                source: SocketAddrV4::new(from, source.port()),
+                destination: SocketAddrV4::new(to, destination.port()),
+            },
+            (from, to) => Self::V6 {
+                source: SocketAddrV6::new(widened(from), source.port(), 0, 0),
+                destination: SocketAddrV6::new(widened(to), destination.port(), 0, 0),
+            },
+        }
+    }
+}
+
+const fn widened(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    }
+}
+
 impl StreamHead {
     /// A head as an edge sends it for its own clients: not relayed, no PROXY addresses.
     pub const fn new(kind: StreamKind, endpoint: EndpointId, generation: u64) -> Self {
@@ -167,6 +192,7 @@ impl StreamHead {
         let kind = match rest.try_get_u8()? {
             1 => StreamKind::Http,
             2 => StreamKind::Probe,
+            3 => StreamKind::Raw,
             other => return Err(HeadError::Kind(other).into()),
         };
         let flags = rest.try_get_u8()?;

@@ -20,6 +20,10 @@ pub const ALLOW_ENTRIES_MAX: usize = 500;
 pub const ALLOW_ENTRY_BYTES_MAX: usize = 254;
 /// Bytes of both allow lists together, so that a bind always fits a frame.
 pub const ALLOW_BYTES_MAX: usize = 192 * 1024;
+/// Entries of one address list, allowed or denied. Longer lists belong into a firewall.
+pub const CIDR_ENTRIES_MAX: usize = 250;
+/// Bytes of one network: the longest IPv6 text (45) and its prefix length.
+pub const CIDR_ENTRY_BYTES_MAX: usize = 49;
 /// Bytes of a requested URL.
 pub const URL_BYTES_MAX: usize = 512;
 /// Bytes of an upstream's display text.
@@ -85,7 +89,11 @@ pub(crate) fn is_text(text: &str, bytes_max: usize) -> bool {
 
 // JSON writes a quote or a backslash as two bytes; control characters are refused.
 const _: () = assert!(
-    ALLOW_BYTES_MAX + 3 * ALLOW_ENTRIES_MAX * 2 + 2 * (URL_BYTES_MAX + UPSTREAM_BYTES_MAX) + 1024
+    ALLOW_BYTES_MAX
+        + 3 * ALLOW_ENTRIES_MAX * 2
+        + (CIDR_ENTRY_BYTES_MAX + 3) * CIDR_ENTRIES_MAX * 2
+        + 2 * (URL_BYTES_MAX + UPSTREAM_BYTES_MAX)
+        + 1024
         < FRAME_BYTES_MAX,
     "every bind that passes its check fits a frame"
 );

@@ -16,7 +16,9 @@ use std::vec;
 use std::vec::Vec;
 
 use crate::authtoken::TokenSecret;
-use crate::bind::{BindRequest, LoginOptions, Notice, UpstreamProtocol};
+use crate::bind::{
+    BindRequest, EndpointKind, LoginOptions, Notice, ProxyProtocol, UpstreamProtocol,
+};
 use crate::code::Code;
 use crate::control::{AgentControl, EdgeControl, agent, edge};
 use crate::frame::Frame;
@@ -57,6 +59,10 @@ fn bind(request: u32) -> BindRequest {
         upstream: "http://localhost:8080".to_owned(),
         pooling: false,
         login: None,
+        kind: EndpointKind::Http,
+        proxy_protocol: ProxyProtocol::None,
+        cidr_allow: Vec::new(),
+        cidr_deny: Vec::new(),
         upstream_protocol: UpstreamProtocol::Http1,
         host_header: None,
     }

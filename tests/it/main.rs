@@ -8,6 +8,7 @@
 //! - `restart`: names come back, sessions survive, what was revoked stays revoked.
 //! - `agent_cli`, `edge_cli`: every failure is one sentence with its next step and an exit code.
 //! - `links`: both links keep the same promises; which one is taken, remembered and left; proxies.
+//! - `raw`: TCP and TLS endpoints, address rules, PROXY protocol in both directions.
 //! - `login`: who gets in, who does not, and what the app is told.
 //! - `providers`: the same login at providers that nobody here wrote.
 //! - `browser`: two real browsers, from signing in to being thrown out.
@@ -55,6 +56,7 @@ mod login;
 mod metrics;
 mod places;
 mod providers;
+mod raw;
 mod restart;
 mod review;
 mod revoke;

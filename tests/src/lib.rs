@@ -40,6 +40,7 @@ pub mod process;
 pub mod provider;
 pub mod python;
 pub mod random;
+pub mod raw;
 pub mod relay;
 pub mod require;
 pub mod scripted;

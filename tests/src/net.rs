@@ -70,6 +70,18 @@ impl Net {
         self.connect(name, &self.h2, None).await
     }
 
+    /// TLS that speaks HTTP/1.1 over a connection that the caller made, with `name` in its hello.
+    pub async fn tls_over(
+        &self,
+        stream: TcpStream,
+        name: &str,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let name = ServerName::try_from(name.to_owned()).map_err(std::io::Error::other)?;
+        TlsConnector::from(Arc::clone(&self.h1))
+            .connect(name, stream)
+            .await
+    }
+
     async fn connect(
         &self,
         name: &str,

@@ -45,6 +45,13 @@ impl From<Code> for Exit {
             | Code::UnknownProvider
             | Code::ProviderMisconfigured
             | Code::AllowRuleInvalid
+            | Code::AddressRuleInvalid
+            | Code::LoginNeedsHttp
+            | Code::TcpNotServed
+            | Code::PortNotServed
+            | Code::PortTaken
+            | Code::PortsExhausted
+            | Code::EndpointKindUnknown
             | Code::TooManyEndpoints
             | Code::GenerationSuperseded => Self::Endpoint,
             Code::EdgeUnreachable

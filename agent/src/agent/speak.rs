@@ -1,14 +1,15 @@
-//! How the local app of an endpoint is spoken to: with TLS or without, by which name, with whose roots.
+//! How the local app of an endpoint is spoken to: with TLS or without, by which name, with whose roots;
+//! and how raw connections to it begin.
 //!
 //! From configuration to values; dials nothing.
 
-use proto::bind::UpstreamProtocol;
+use proto::bind::{EndpointKind, Termination, UpstreamProtocol};
 use proto::code::Code;
 
 use super::Served;
 use crate::config::{ConfigError, EndpointConfig, HostHeader, SpeakConfig, read_ca};
 use crate::status::{Event, Status, Trouble};
-use crate::upstream::{Roots, Tls, Upstream};
+use crate::upstream::{Manner, Roots, Tls, Upstream, read_acceptor};
 
 /// The local app of an endpoint: its address, and how to shake hands with it where it speaks TLS.
 ///
@@ -28,6 +29,23 @@ pub(crate) fn prepare_upstream(
             None => next_step.to_owned(),
         },
     };
+    if endpoint.door.kind != EndpointKind::Http {
+        if endpoint.speak != SpeakConfig::default() {
+            let why =
+                "how HTTP is spoken to the app concerns no tcp and no tls endpoint".to_owned();
+            return Err(wrong(why, "leave that out, or serve with: agent http"));
+        }
+        let is_tls = matches!(
+            endpoint.door.kind,
+            EndpointKind::Tls {
+                termination: Termination::Upstream
+            }
+        );
+        let next_step = "give a port or host:port; what else there is says: agent --help";
+        let upstream = Upstream::parse_raw(&endpoint.upstream, is_tls)
+            .map_err(|error| wrong(error.to_string(), next_step))?;
+        return Ok((upstream, None));
+    }
     let upstream = Upstream::parse(&endpoint.upstream).map_err(|error| {
         // It may have been meant as a command.
         let next_step = "give a port, host:port, http://host:port or https://host:port; what else \
@@ -62,6 +80,28 @@ pub(crate) fn prepare_upstream(
     let tls = Tls::new(&name, alpn, trust)
         .map_err(|why| wrong(why, "name the app's CA with --upstream-ca"))?;
     Ok((upstream, Some(tls)))
+}
+
+/// How connections to the local app of an endpoint begin.
+///
+/// # Errors
+/// With the file at fault, where the agent is to end TLS.
+pub(crate) fn manner_of(endpoint: &EndpointConfig) -> Result<Manner, ConfigError> {
+    endpoint.check()?;
+    let files = endpoint.door.certificate.as_ref();
+    let ends_tls = files
+        .map(|files| read_acceptor(&files.cert, &files.key))
+        .transpose()
+        .map_err(|message| ConfigError {
+            code: Code::ConfigInvalid,
+            message,
+            next_step: "give a PEM file with the chain as --crt, and one with its key as --key"
+                .to_owned(),
+        })?;
+    Ok(Manner {
+        proxy_protocol: endpoint.door.proxy_protocol,
+        ends_tls,
+    })
 }
 
 /// What the local app is sent as `Host`, where that is not what the visitor named.

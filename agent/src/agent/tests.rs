@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::words::describe_login;
 use super::*;
-use crate::config::{Environment, Given, SecretText, SpeakConfig, Wanted};
+use crate::config::{DoorConfig, Environment, Given, SecretText, SpeakConfig, Wanted};
 use crate::link::tests::LinkCa;
 use crate::status::Message;
 use edge::{Edge, Order};
@@ -39,6 +39,7 @@ impl Running {
             pooling: false,
             login: None,
             speak: SpeakConfig::default(),
+            door: DoorConfig::default(),
         };
         let given = Given {
             file: Some(path),
@@ -385,6 +386,7 @@ async fn what_is_wrong_with_the_endpoint_is_told_before_the_authtoken() {
         pooling: false,
         login: None,
         speak: SpeakConfig::default(),
+        door: DoorConfig::default(),
     };
     let given = Given {
         file: None,

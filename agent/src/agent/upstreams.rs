@@ -46,7 +46,7 @@ async fn tell(watched: &Watched, status: &Status) {
 /// Dials and hangs up, politely: an app behind TLS would else note a broken connection. The outcome is in
 /// the health.
 async fn probe(watched: &Watched) {
-    if let Ok(mut connection) = watched.dial().await {
+    if let Ok(mut connection) = watched.dial(None).await {
         let _ = tokio::time::timeout(HANG_UP_WITHIN, connection.shutdown()).await;
     }
 }

@@ -28,6 +28,8 @@ pub fn main() -> u8 {
     let exit = match cli.command {
         None => serve(&cli.http.run, cli.http.wanted()),
         Some(Command::Http(http)) => serve(&http.run, http.wanted()),
+        Some(Command::Tcp(tcp)) => serve(&tcp.run, tcp.wanted()),
+        Some(Command::Tls(tls)) => serve(&tls.run, tls.wanted()),
         Some(Command::Start(start)) => {
             let wanted = if start.all {
                 Wanted::All
@@ -162,6 +164,7 @@ fn read_token() -> io::Result<SecretText> {
 fn check(file: &FileArgs, environment: &Environment) -> Result<String, ConfigError> {
     let checked = config::check(file.config.as_deref(), environment)?;
     for endpoint in &checked.endpoints {
+        agent::manner_of(endpoint)?;
         agent::prepare_upstream(endpoint)?;
     }
     let mut lines = vec![format!("{} is fine", checked.path.display())];

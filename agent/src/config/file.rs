@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use proto::bind::{LoginOptions, UpstreamProtocol};
 
+use super::door::{DOOR_KEYS, DoorDraft};
 use super::yaml::{
     self, Entries, Node, Placed, Wrong, boolean, is_scalar, list, map, optional, scalar, texts,
 };
@@ -201,11 +202,9 @@ fn endpoint_v3(item: Placed<Node>) -> Result<EndpointConfig, Wrong> {
                     match key.value.as_str() {
                         "url" => endpoint.upstream = Some(scalar(value, "url")?),
                         "protocol" => endpoint.speak.protocol = protocol(value, "protocol")?,
-                        "proxy_protocol" => {
-                            return Err(Wrong::at(key.place, not_yet(&key.value)));
-                        }
+                        "proxy_protocol" => endpoint.door.key(&key, value)?,
                         other => {
-                            let known = &["url", "protocol"];
+                            let known = &["url", "protocol", "proxy_protocol"];
                             return Err(Wrong::at(key.place, unknown(other, "upstream", known)));
                         }
                     }
@@ -220,6 +219,7 @@ fn endpoint_v3(item: Placed<Node>) -> Result<EndpointConfig, Wrong> {
             }
             "description" | "metadata" => {}
             other if SPEAK_KEYS.contains(&other) => speak(&mut endpoint.speak, &key, value)?,
+            other if DOOR_KEYS.contains(&other) => endpoint.door.key(&key, value)?,
             other if ENDPOINT_NOT_YET.contains(&other) => {
                 return Err(Wrong::at(key.place, not_yet(other)));
             }
@@ -244,8 +244,12 @@ fn tunnel_v2(name: Placed<String>, tunnel: Placed<Node>) -> Result<EndpointConfi
     };
     for (key, value) in map(tunnel, "a tunnel")? {
         match key.value.as_str() {
-            "proto" if is_scalar(&value, "http") || is_scalar(&value, "https") => {}
-            "proto" => return Err(Wrong::at(value.place, not_yet("a proto but http"))),
+            "proto" => {
+                let place = value.place;
+                let protocol = scalar(value, "proto")?.value;
+                let known = endpoint.door.set_protocol(&protocol);
+                known.map_err(|why| Wrong::at(place, why))?;
+            }
             "addr" => endpoint.upstream = Some(scalar(value, "addr")?),
             "url" | "domain" | "hostname" | "subdomain" => {
                 endpoint.url = optional(value, &key.value)?;
@@ -261,6 +265,7 @@ fn tunnel_v2(name: Placed<String>, tunnel: Placed<Node>) -> Result<EndpointConfi
             }
             "inspect" | "metadata" | "description" => {}
             other if SPEAK_KEYS.contains(&other) => speak(&mut endpoint.speak, &key, value)?,
+            other if DOOR_KEYS.contains(&other) => endpoint.door.key(&key, value)?,
             other if ENDPOINT_NOT_YET.contains(&other) => {
                 return Err(Wrong::at(key.place, not_yet(other)));
             }
@@ -343,6 +348,7 @@ struct Draft {
     pooling: bool,
     login: Option<LoginOptions>,
     speak: SpeakConfig,
+    door: DoorDraft,
 }
 
 impl Draft {
@@ -354,14 +360,19 @@ impl Draft {
                 format!("the endpoint {name:?} names no local app; give it {wanted} …"),
             ));
         };
+        let (door, url) = self
+            .door
+            .finish(self.url, &upstream.value)
+            .map_err(|why| Wrong::at(place, why))?;
         Ok(EndpointConfig {
             name: self.name,
             upstream: upstream.value,
             place: Some(upstream.place.to_string()),
-            url: self.url,
+            url,
             pooling: self.pooling,
             login: self.login,
             speak: self.speak,
+            door,
         })
     }
 }
@@ -429,6 +440,9 @@ const ENDPOINT_KEYS: &[&str] = &[
     "host_header",
     "upstream_tls_verify",
     "upstream_ca",
+    "cidr_allow",
+    "cidr_deny",
+    "agent_tls_termination",
 ];
 const TUNNEL_KEYS: &[&str] = &[
     "proto",
@@ -441,6 +455,12 @@ const TUNNEL_KEYS: &[&str] = &[
     "host_header",
     "upstream_tls_verify",
     "upstream_tls_verify_cas",
+    "ip_restriction",
+    "proxy_proto",
+    "remote_addr",
+    "terminate_at",
+    "crt",
+    "key",
 ];
 /// How the local app is spoken to, in either version.
 const SPEAK_KEYS: &[&str] = &[
@@ -453,22 +473,15 @@ const SPEAK_KEYS: &[&str] = &[
     "verify_upstream_tls",
 ];
 const ENDPOINT_NOT_YET: &[&str] = &[
-    "agent_tls_termination",
     "basic_auth",
     "circuit_breaker",
     "compression",
-    "crt",
-    "ip_restriction",
-    "key",
     "labels",
     "mutual_tls_cas",
     "oidc",
-    "proxy_proto",
-    "remote_addr",
     "request_header",
     "response_header",
     "saml",
-    "terminate_at",
     "traffic_policy",
     "traffic_policy_file",
     "user_agent_filter",

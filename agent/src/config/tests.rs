@@ -42,6 +42,7 @@ fn endpoint(upstream: &str) -> EndpointConfig {
         pooling: false,
         login: None,
         speak: SpeakConfig::default(),
+        door: DoorConfig::default(),
     }
 }
 

@@ -28,6 +28,8 @@ enum Line<'a> {
     },
     Forwarding {
         url: &'a str,
+        /// The scheme of `url`: `https`, `tcp`, `tls`.
+        proto: &'a str,
         upstream: &'a str,
         endpoint_id: &'a str,
         login: Option<&'a str>,
@@ -92,6 +94,7 @@ fn line(event: &Event) -> Line<'_> {
             login,
         } => Line::Forwarding {
             url,
+            proto: url.split_once("://").map_or("", |(scheme, _)| scheme),
             upstream,
             endpoint_id,
             login: login.as_deref(),

@@ -1,15 +1,17 @@
 //! Whether the local app is up, as the last attempts to connect have shown.
 
 use proto::code::Code;
+use proto::head::ProxyAddrs;
 use tokio::sync::watch;
 
-use super::{Connection, DialError, Tls, Upstream};
+use super::{Connection, DialError, Manner, Tls, Upstream};
 
 /// An upstream whose health is remembered. Shared by every stream that dials it.
 #[derive(Debug)]
 pub(crate) struct Watched {
     upstream: Upstream,
     tls: Option<Tls>,
+    manner: Manner,
     health: watch::Sender<Health>,
 }
 
@@ -34,20 +36,32 @@ impl Watched {
         Self {
             upstream,
             tls,
+            manner: Manner::default(),
             health: watch::Sender::new(Health::Unknown),
         }
+    }
+
+    /// With what is different from plain HTTP.
+    pub(crate) fn with(self, manner: Manner) -> Self {
+        Self { manner, ..self }
+    }
+
+    pub(crate) const fn manner(&self) -> &Manner {
+        &self.manner
     }
 
     pub(crate) const fn upstream(&self) -> &Upstream {
         &self.upstream
     }
 
-    /// Dials as [`Upstream::dial`] does, and remembers how it went.
+    /// Dials as [`Upstream::dial`] does, and remembers how it went. An upstream that speaks the PROXY
+    /// protocol is told who connected; without anybody, that this is a check of our own.
     ///
     /// # Errors
     /// The dial's.
-    pub(crate) async fn dial(&self) -> Result<Connection, DialError> {
-        let dialled = self.upstream.dial(self.tls.as_ref()).await;
+    pub(crate) async fn dial(&self, who: Option<ProxyAddrs>) -> Result<Connection, DialError> {
+        let header = self.manner.header(who);
+        let dialled = self.upstream.dial(self.tls.as_ref(), &header).await;
         let health = match &dialled {
             Ok(_) => Health::Up,
             Err(error) => Health::Down {

@@ -66,7 +66,7 @@ async fn localhost_is_found_on_either_family() {
         let port = listener.local_addr().unwrap().port();
         for host in ["localhost", "app.localhost"] {
             let upstream = Upstream::parse(&format!("{host}:{port}")).unwrap();
-            let (dialled, accepted) = tokio::join!(upstream.dial(None), listener.accept());
+            let (dialled, accepted) = tokio::join!(upstream.dial(None, &[]), listener.accept());
             dialled.unwrap();
             accepted.unwrap();
         }
@@ -80,7 +80,7 @@ async fn a_closed_port_is_unreachable() {
     drop(listener);
     let error = Upstream::parse(&format!("127.0.0.1:{port}"))
         .unwrap()
-        .dial(None)
+        .dial(None, &[])
         .await
         .unwrap_err();
     assert_eq!(error.code(), Code::UpstreamUnreachable);

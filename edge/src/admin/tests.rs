@@ -19,7 +19,7 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::model::change::Revision;
-use crate::model::endpoint::{Access, Endpoint};
+use crate::model::endpoint::{Access, Endpoint, Kind, NetworkRule};
 use crate::model::session::{Browser, Place, UserAgent};
 use crate::model::user::Claims;
 use crate::secret::{new_id, random, sha256};
@@ -160,6 +160,8 @@ impl World {
             authtoken: new_id(clock.unix_ms()),
             upstream: "http://localhost:8080".to_owned(),
             access: Access::Public,
+            kind: Kind::Http,
+            networks: NetworkRule::default(),
             created_at: clock.now(),
         };
         match self.store.claim_endpoint(endpoint).await.unwrap() {

@@ -223,6 +223,12 @@ pub(crate) struct StatusView {
 pub(crate) struct EndpointView {
     pub(crate) id: String,
     pub(crate) url: String,
+    /// As `url`, under ngrok's name for it.
+    #[serde(default)]
+    pub(crate) public_url: String,
+    /// `https`, `tls` or `tcp`.
+    #[serde(default)]
+    pub(crate) proto: String,
     pub(crate) upstream: String,
     /// The provider whose login is in front, if there is one.
     pub(crate) login: Option<String>,

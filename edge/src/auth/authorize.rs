@@ -11,9 +11,9 @@ use crate::auth::permit::Holder;
 use crate::auth::reply::{Failure, Reply};
 use crate::auth::target::Target;
 use crate::auth::{Auth, Permit, fetch};
-use crate::model::endpoint::{Access, Endpoint};
+use crate::model::endpoint::{Access, Endpoint, Kind};
 use crate::model::session::{CutReason, Session};
-use crate::policy::{Decision, evaluate};
+use crate::policy::{Decision, admits, evaluate};
 use crate::route::table::Route;
 use crate::secret;
 use crate::session::live::{Refused, Watcher};
@@ -46,21 +46,24 @@ pub(super) enum Absent {
 impl Auth {
     /// Judges a request that is for an endpoint.
     ///
-    /// Cases in order: endpoint gone; no login wanted; sent by another site; not, or no longer, signed
+    /// Cases in order: endpoint gone; from a network that may not; no login wanted; sent by another site; not, or no longer, signed
     /// in; signed in elsewhere; not allowed; allowed.
     pub(crate) async fn authorize(
         &self,
         route: &Route,
         parts: &request::Parts,
-        _client: IpAddr,
+        client: IpAddr,
     ) -> Verdict {
         // Subscribed first, looked at second: the permit hears every later change.
         let mut watch = route.watch.clone();
         let Some(endpoint) = watch.borrow_and_update().clone() else {
             return Verdict::Deny(Code::UnknownHost);
         };
+        if !admits(&endpoint.networks, client) {
+            return Verdict::Deny(Code::AddressNotAllowed);
+        }
         let Access::Login(rule) = &endpoint.access else {
-            return Verdict::Allow(Permit::new(endpoint, watch, None, self.clock));
+            return Verdict::Allow(Permit::new(endpoint, watch, None, client, self.clock));
         };
         if fetch::is_cross_site(parts, &self.origin(&endpoint)) {
             return Verdict::Login(self.refuse_cross_site(&endpoint, parts));
@@ -87,7 +90,39 @@ impl Auth {
             fresh: Arc::clone(&self.fresh),
             stale_since: None,
         };
-        Verdict::Allow(Permit::new(endpoint, watch, Some(holder), self.clock))
+        Verdict::Allow(Permit::new(
+            endpoint,
+            watch,
+            Some(holder),
+            client,
+            self.clock,
+        ))
+    }
+
+    /// Judges a connection of raw bytes that is for an endpoint: before its first byte, and for all of
+    /// them. Nobody can log in there, so an endpoint that wants a login lets nobody through.
+    ///
+    /// # Errors
+    /// Why it is closed: endpoint gone; from a network that may not; a login wanted.
+    pub(crate) fn authorize_connection(
+        &self,
+        route: &Route,
+        client: IpAddr,
+    ) -> Result<Permit, Code> {
+        // Subscribed first, looked at second, as above.
+        let mut watch = route.watch.clone();
+        let Some(endpoint) = watch.borrow_and_update().clone() else {
+            return Err(Code::UnknownHost);
+        };
+        if !admits(&endpoint.networks, client) {
+            return Err(Code::AddressNotAllowed);
+        }
+        match (&endpoint.kind, &endpoint.access) {
+            (Kind::Tcp { .. } | Kind::Tls(_), Access::Public) => {
+                Ok(Permit::new(endpoint, watch, None, client, self.clock))
+            }
+            (Kind::Http, _) | (_, Access::Login(_)) => Err(Code::NotAllowed),
+        }
     }
 
     /// Finds the session that a request proves to hold at this endpoint.

@@ -14,6 +14,7 @@ use crate::auth::reply::{Content, Failure, Reply};
 use crate::auth::target::{RESERVED, Target};
 use crate::model::endpoint::Endpoint;
 use crate::model::session::Session;
+use crate::policy::admits;
 use crate::route::table::Route;
 
 impl Auth {
@@ -30,6 +31,10 @@ impl Auth {
             return Code::UnknownHost.into();
         };
         let path = parts.uri.path().strip_prefix(RESERVED).unwrap_or_default();
+        // The keys are public, and upstreams fetch them from wherever they are.
+        if path != JWKS && !admits(&endpoint.networks, client) {
+            return Code::AddressNotAllowed.into();
+        }
         let answer = match path {
             "/login" => match allows(&parts, READ) {
                 Ok(()) => self.login_path(&endpoint, &parts).await,
@@ -48,7 +53,7 @@ impl Auth {
                 Ok(()) => self.session_path(&endpoint, &parts).await,
                 Err(refused) => Err(refused),
             },
-            "/jwks.json" => allows(&parts, READ).map(|()| self.jwks()),
+            JWKS => allows(&parts, READ).map(|()| self.jwks()),
             _ => Err(Code::UnknownPath.into()),
         };
         answered(answer)
@@ -160,6 +165,7 @@ struct WhoSession {
     expires_at: String,
 }
 
+const JWKS: &str = "/jwks.json";
 const GET: &str = "GET";
 const READ: &str = "GET, HEAD";
 const READ_OR_POST: &str = "GET, HEAD, POST";

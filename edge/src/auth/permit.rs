@@ -3,6 +3,7 @@
 //! Whoever forwards owns one, to the last byte. It subscribes before it looks: what changes after the
 //! verdict, even before [`Permit::cut`] is first asked, is heard.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use crate::auth::Fresh;
 use crate::clock::Clock;
 use crate::model::endpoint::{Access, Endpoint};
 use crate::model::session::{CutReason, Session};
-use crate::policy::{Decision, evaluate};
+use crate::policy::{Decision, admits, evaluate};
 pub(crate) use crate::session::live::Delivery;
 use crate::session::live::Watcher;
 
@@ -23,6 +24,8 @@ pub(crate) struct Permit {
     /// Tells of a new rule or of the endpoint's end.
     watch: watch::Receiver<Option<Arc<Endpoint>>>,
     holder: Option<Holder>,
+    /// Who connected, for the networks of a new rule.
+    client: IpAddr,
     clock: Clock,
 }
 
@@ -40,12 +43,14 @@ impl Permit {
         endpoint: Arc<Endpoint>,
         watch: watch::Receiver<Option<Arc<Endpoint>>>,
         holder: Option<Holder>,
+        client: IpAddr,
         clock: Clock,
     ) -> Self {
         Self {
             endpoint,
             watch,
             holder,
+            client,
             clock,
         }
     }
@@ -76,16 +81,17 @@ impl Permit {
             endpoint,
             watch,
             holder,
+            client,
             clock,
         } = self;
         let Some(holder) = holder else {
-            return barred(watch, endpoint, None).await;
+            return barred(watch, endpoint, *client, None).await;
         };
         let session = Arc::clone(&holder.session);
         tokio::select! {
             biased;
             reason = holder.ended(*clock) => reason,
-            reason = barred(watch, endpoint, Some(&session)) => reason,
+            reason = barred(watch, endpoint, *client, Some(&session)) => reason,
         }
     }
 }
@@ -156,6 +162,7 @@ impl std::fmt::Debug for Permit {
 async fn barred(
     watch: &mut watch::Receiver<Option<Arc<Endpoint>>>,
     admitted: &Endpoint,
+    client: IpAddr,
     session: Option<&Session>,
 ) -> CutReason {
     loop {
@@ -168,7 +175,7 @@ async fn barred(
         let Some(current) = current else {
             return CutReason::EndpointRemoved;
         };
-        if let Some(reason) = bars(&current, admitted, session) {
+        if let Some(reason) = bars(&current, admitted, client, session) {
             return reason;
         }
     }
@@ -178,10 +185,14 @@ async fn barred(
 pub(super) fn bars(
     current: &Endpoint,
     admitted: &Endpoint,
+    client: IpAddr,
     session: Option<&Session>,
 ) -> Option<CutReason> {
     if current.authtoken != admitted.authtoken {
         return Some(CutReason::AuthtokenRevoked);
+    }
+    if current.kind != admitted.kind || !admits(&current.networks, client) {
+        return Some(CutReason::PolicyChanged);
     }
     match (&current.access, session) {
         (Access::Public, _) => None,
@@ -206,6 +217,7 @@ const UNCONFIRMED_MAX: Duration = Duration::from_secs(5);
 mod tests {
     use super::*;
     use crate::auth::tests::{endpoint, login_rule, session};
+    use crate::model::endpoint::{Kind, Termination};
 
     /// What bars, and what does not, whom an endpoint let in.
     #[test]
@@ -213,7 +225,8 @@ mod tests {
         let admitted = endpoint(login_rule(&[], &["example.test"]));
         let public = endpoint(Access::Public);
         let ada = session();
-        let bars = |current: &Endpoint, session| bars(current, &admitted, session);
+        let client = IpAddr::from([203, 0, 113, 7]);
+        let bars = |current: &Endpoint, session| bars(current, &admitted, client, session);
         assert_eq!(bars(&admitted, Some(&ada)), None);
         assert_eq!(bars(&public, Some(&ada)), None);
         assert_eq!(bars(&public, None), None);
@@ -226,6 +239,14 @@ mod tests {
         };
         rule.provider = "other".to_owned();
         assert_eq!(bars(&endpoint(Access::Login(rule)), Some(&ada)), changed);
+        let mut elsewhere = admitted.clone();
+        elsewhere.networks.allow = vec!["203.0.113.0/24".parse().unwrap()];
+        assert_eq!(bars(&elsewhere, Some(&ada)), None);
+        elsewhere.networks.deny = vec!["203.0.113.7/32".parse().unwrap()];
+        assert_eq!(bars(&elsewhere, Some(&ada)), changed);
+        let mut other_kind = admitted.clone();
+        other_kind.kind = Kind::Tls(Termination::Edge);
+        assert_eq!(bars(&other_kind, Some(&ada)), changed);
         let mut foreign = admitted.clone();
         foreign.authtoken = crate::secret::new_id(1_795_000_000_000);
         assert_eq!(
@@ -240,7 +261,16 @@ mod tests {
     async fn hears_what_came_before_it_listened() {
         let admitted = Arc::new(endpoint(Access::Public));
         let channel = watch::Sender::new(Some(Arc::clone(&admitted)));
-        let permit = || Permit::new(Arc::clone(&admitted), channel.subscribe(), None, Clock);
+        let permit = || {
+            let client = IpAddr::from([203, 0, 113, 7]);
+            Permit::new(
+                Arc::clone(&admitted),
+                channel.subscribe(),
+                None,
+                client,
+                Clock,
+            )
+        };
         let (mut early, mut second) = (permit(), permit());
         channel.send_replace(Some(Arc::new(endpoint(login_rule(&[], &[])))));
         assert_eq!(early.cut().await, CutReason::PolicyChanged);

@@ -13,7 +13,7 @@ use proto::id::{AuthtokenId, EndpointId, SessionId, UserId};
 
 use crate::auth::flow::after;
 use crate::model::change::Revision;
-use crate::model::endpoint::{Access, Endpoint, LoginRule};
+use crate::model::endpoint::{Access, Endpoint, Kind, LoginRule, NetworkRule};
 use crate::model::session::{Browser, Session, UserAgent};
 use crate::model::user::Claims;
 
@@ -37,6 +37,8 @@ pub(crate) fn endpoint(access: Access) -> Endpoint {
         authtoken: AuthtokenId::new(MS, [2; 14]),
         upstream: "http://localhost:8080".to_owned(),
         access,
+        kind: Kind::Http,
+        networks: NetworkRule::default(),
         created_at: Timestamp::UNIX_EPOCH,
     }
 }

@@ -16,7 +16,7 @@ use rustls::version::{TLS12, TLS13};
 use super::{CertError, Resolver};
 
 /// TLS over TCP: 1.2 and 1.3, no early data.
-pub(super) fn tcp_config(
+pub(crate) fn tcp_config(
     resolver: Arc<Resolver>,
     alpn: &[&[u8]],
 ) -> Result<Arc<ServerConfig>, CertError> {

@@ -11,7 +11,7 @@ use super::file::Source;
 use super::links::links;
 use super::{
     At, CertificateFiles, ConfigError, ENV_KEY, ENV_KEY_FILE, KeyEnvironment, KeySource, Overrides,
-    Settings, default_data_dir, duration,
+    Settings, default_data_dir, duration, network,
 };
 use crate::secret::ClusterKey;
 
@@ -86,6 +86,12 @@ pub(super) fn settings(
             keys.connections_per_address.as_ref(),
         )?
         .unwrap_or(CONNECTIONS_PER_ADDRESS),
+        tcp_ports: network::tcp_ports(source, overrides.tcp_ports.as_deref(), listen.port())?,
+        trusted_proxies: network::trusted_proxies(
+            source,
+            &overrides.trusted_proxies,
+            overrides.danger_trust_any_proxy,
+        )?,
         exchanges_max: positive(source, "exchanges_max", keys.exchanges_max.as_ref())?
             .unwrap_or(EXCHANGES_MAX),
         links: links(source)?,

@@ -150,6 +150,24 @@ fn entries() -> Vec<Entry> {
             "An office behind one address fits; one machine cannot take them all.",
         ),
         entry(
+            "tcp_ports",
+            "none: `agent tcp` is refused",
+            "The ports of TCP endpoints, as `FIRST-LAST`, such as `20000-20100`. A port is listened on while an endpoint has it. Flag: `--tcp-ports`.",
+            "Nothing but the public port is open by accident. Stay below the system's own range for outgoing connections.",
+        ),
+        entry(
+            "trusted_proxies",
+            "none",
+            "Networks of load balancers in front of the edge, a list such as `[192.0.2.0/24]`. A connection from there must begin with a PROXY protocol header, version 1 or 2, and who it names is who connected: for address rules, records and `X-Forwarded-For`. Flag: `--trusted-proxies`.",
+            "Whoever is listed can claim to be anybody. All addresses at once (`0.0.0.0/0`, `::/0`) are refused.",
+        ),
+        entry(
+            "danger_trust_any_proxy",
+            "`false`",
+            "Allows all addresses in `trusted_proxies`. Flag: `--danger-trust-any-proxy`.",
+            "Only where nothing but the load balancer can reach the edge: anybody else could pass for any address.",
+        ),
+        entry(
             "exchanges_max",
             &code(&EXCHANGES_MAX.to_string()),
             "Requests, downloads and WebSockets that may be open at a time, shared evenly by the workers.",
@@ -208,8 +226,8 @@ certificate:
 geoip: /var/lib/GeoIP/GeoLite2-City.mmdb
 ```
 
-The edge believes no forwarding header (`X-Forwarded-For` and its kind) and no PROXY protocol: the
-address that it judges is the one that connected.
+The edge believes no forwarding header (`X-Forwarded-For` and its kind), and PROXY protocol only from
+`trusted_proxies`: the address that it judges is the one that connected.
 
 ## Keys
 ";

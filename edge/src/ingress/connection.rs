@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ingress::listener::Place;
 use crate::ingress::pool::Own;
+use crate::ingress::proxied::Ends;
 use crate::ingress::tail::Tail;
 use crate::metrics::{Direction, Metrics};
 
@@ -32,6 +33,8 @@ pub(crate) struct Connection(Arc<Shared>);
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) peer: SocketAddr,
+    /// Where it connected to.
+    pub(crate) local: SocketAddr,
     /// The name in the ClientHello, lower case.
     pub(crate) server_name: Option<Arc<str>>,
     pub(crate) version: Version,
@@ -78,9 +81,10 @@ impl std::ops::Deref for Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(peer: SocketAddr, server_name: Option<Arc<str>>, version: Version) -> Self {
+    pub(crate) fn new(ends: Ends, server_name: Option<Arc<str>>, version: Version) -> Self {
         Self(Arc::new(Shared {
-            peer,
+            peer: ends.client,
+            local: ends.edge,
             server_name,
             version,
             kill: CancellationToken::new(),

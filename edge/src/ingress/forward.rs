@@ -13,7 +13,7 @@ use hyper::ext::ReasonPhrase;
 use hyper::upgrade::OnUpgrade;
 use proto::bind::UpstreamProtocol;
 use proto::code::Code;
-use proto::head::{StreamHead, StreamKind};
+use proto::head::{ProxyAddrs, StreamHead, StreamKind};
 
 use crate::auth::Permit;
 use crate::ingress::Worker;
@@ -103,8 +103,11 @@ pub(crate) async fn open(
             tunnel: tunnel.id,
             generation: binding.generation,
         };
+        // An upstream that was told who connected is told once: its connection is that client's.
+        let proxy = binding.proxy_addrs(connection.peer, connection.local);
         let load = Load::on(&binding, worker);
         if let Reuse::IdleFor(age_max) = reuse
+            && proxy.is_none()
             && let Some(upstream) = idle(worker, connection, &key, age_max).await
         {
             return Ok(Opened {
@@ -116,7 +119,7 @@ pub(crate) async fn open(
         let fresh = tokio::select! {
             biased;
             reason = permit.cut() => return Err(code_of(reason)),
-            fresh = fresh(worker, &binding, key) => fresh,
+            fresh = fresh(worker, &binding, key, proxy) => fresh,
         };
         let opened = fresh.map(|upstream| Opened {
             upstream,
@@ -156,7 +159,12 @@ async fn idle(
     }
 }
 
-async fn fresh(worker: &Worker, binding: &Binding, key: Key) -> Result<Upstream, NotOpened> {
+async fn fresh(
+    worker: &Worker,
+    binding: &Binding,
+    key: Key,
+    proxy: Option<ProxyAddrs>,
+) -> Result<Upstream, NotOpened> {
     let tunnel = &binding.tunnel;
     let slot = tunnel.reserve().or_else(|| {
         worker.pool.evict(tunnel.id);
@@ -165,7 +173,10 @@ async fn fresh(worker: &Worker, binding: &Binding, key: Key) -> Result<Upstream,
     let Some(slot) = slot else {
         return Err(NotOpened::new(Code::TunnelBusy, ""));
     };
-    let head = StreamHead::new(StreamKind::Http, key.endpoint, key.generation);
+    let head = StreamHead {
+        proxy,
+        ..StreamHead::new(StreamKind::Http, key.endpoint, key.generation)
+    };
     let stream = AgentStream::open(&tunnel.link, &head).await?;
     let serving = &binding.serving;
     let upstream = match serving.upstream_protocol {
@@ -174,7 +185,11 @@ async fn fresh(worker: &Worker, binding: &Binding, key: Key) -> Result<Upstream,
             Upstream::http1(stream, key, slot, true).await
         }
     };
-    upstream.map_err(|code| NotOpened::new(code, "the stream ended at once"))
+    let mut upstream =
+        upstream.map_err(|code| NotOpened::new(code, "the stream ended at once"))?;
+    // A PROXY header speaks of one client.
+    upstream.is_reusable &= proxy.is_none();
+    Ok(upstream)
 }
 
 /// Forwards a request through a tunnel and gives the upstream's response as it begins.
@@ -355,7 +370,7 @@ fn upgrade_of(connection: &Connection, parts: &mut request::Parts) -> Result<Opt
 }
 
 /// Why a request that was let in is refused before anything reached the client.
-const fn code_of(reason: CutReason) -> Code {
+pub(crate) const fn code_of(reason: CutReason) -> Code {
     match reason {
         CutReason::Revoked | CutReason::LoggedOut | CutReason::Absent => Code::SessionRevoked,
         CutReason::Expired | CutReason::Idle => Code::SessionExpired,

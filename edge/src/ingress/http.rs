@@ -13,17 +13,18 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use proto::version::ALPN_AGENT;
 use tokio::net::TcpStream;
-use tokio_rustls::LazyConfigAcceptor;
-use tokio_rustls::server::TlsStream;
 
 use crate::cert::Public;
 use crate::ingress::body::ResponseBody;
 use crate::ingress::connection::{self, Connection, PublicIo, Version};
 use crate::ingress::handle;
+use crate::ingress::hello::{self, Begun};
 use crate::ingress::listener::Place;
+use crate::ingress::proxied::Ends;
 use crate::ingress::streams::Streams;
 use crate::ingress::tail::{self, CutOff};
 use crate::ingress::{Ingress, Worker};
+use crate::metrics::NotServed;
 
 /// Serves a connection to its end. Spawned by the worker that accepted it.
 pub(crate) async fn serve(
@@ -35,10 +36,38 @@ pub(crate) async fn serve(
 ) {
     let ingress = &worker.ingress;
     connection::prepare(&stream);
-    let Ok(Ok(stream)) = tokio::time::timeout(ingress.limits.handshake, secure(&tls, stream)).await
-    else {
-        tracing::debug!(client.address = %peer.ip(), "TLS handshake failed or timed out");
+    let Ok(edge) = stream.local_addr() else {
         return;
+    };
+    let ends = Ends { client: peer, edge };
+    let begin = hello::begin(ingress, &tls, stream, ends, place);
+    let (stream, ends, place) = match tokio::time::timeout(ingress.limits.handshake, begin).await {
+        Ok(Ok(Begun::Tls {
+            stream,
+            ends,
+            place,
+        })) => (stream, ends, place),
+        Ok(Ok(Begun::Raw {
+            permit,
+            client,
+            early,
+            record,
+            place: _place,
+        })) => return hello::serve_raw(ingress, permit, client, early, record).await,
+        Ok(Err(error)) => {
+            ingress.metrics.not_served(error.counted());
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                client.address = %peer.ip(),
+                "connection not begun"
+            );
+            return;
+        }
+        Err(_) => {
+            ingress.metrics.not_served(NotServed::TimedOut);
+            tracing::debug!(client.address = %peer.ip(), "TLS handshake timed out");
+            return;
+        }
     };
     let (_, tls) = stream.get_ref();
     if tls.alpn_protocol() == Some(ALPN_AGENT) {
@@ -55,7 +84,7 @@ pub(crate) async fn serve(
     let server_name = tls
         .server_name()
         .map(|name| Arc::from(name.trim_end_matches('.').to_ascii_lowercase()));
-    let connection = Connection::new(peer, server_name, version);
+    let connection = Connection::new(ends, server_name, version);
     let io = TokioIo::new(PublicIo::new(
         stream,
         connection.clone(),
@@ -105,14 +134,6 @@ pub(crate) async fn serve(
             drop(cut_off);
         }
     }
-}
-
-/// The handshake, with the configuration that the hello asks for.
-async fn secure(tls: &Public, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
-    let acceptor = rustls::server::Acceptor::default();
-    let start = LazyConfigAcceptor::new(acceptor, stream).await?;
-    let config = tls.choose(&start.client_hello());
-    start.into_stream(config).await
 }
 
 fn http2_builder(ingress: &Ingress, connection: &Connection) -> http2::Builder<Streams> {

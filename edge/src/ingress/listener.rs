@@ -10,12 +10,15 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::ingress::proxied::Proxies;
 use crate::shutdown::Shutdown;
 
 /// Counts connections, by client network and in all. Shared by all workers.
 #[derive(Debug)]
 pub(crate) struct Admission {
     per_address_max: usize,
+    /// Not counted themselves: they stand for many, who are counted once they are known.
+    proxies: Proxies,
     held: Arc<AtomicUsize>,
     by_address: Mutex<HashMap<IpAddr, usize>>,
     total: Arc<Semaphore>,
@@ -25,9 +28,11 @@ pub(crate) struct Admission {
 #[derive(Debug)]
 pub(crate) struct Place {
     admission: Arc<Admission>,
-    address: IpAddr,
-    _total: OwnedSemaphorePermit,
-    _held: Held,
+    /// `None`: a listed proxy's.
+    address: Option<IpAddr>,
+    total: Option<OwnedSemaphorePermit>,
+    /// `None`: not counted yet.
+    _held: Option<Held>,
 }
 
 /// Counts a place while it is held.
@@ -36,10 +41,11 @@ struct Held(Arc<AtomicUsize>);
 
 impl Admission {
     /// `total_max` connections in all, `per_address_max` from one address (IPv6: one /64).
-    pub(crate) fn new(total_max: usize, per_address_max: usize) -> Arc<Self> {
+    pub(crate) fn new(total_max: usize, per_address_max: usize, proxies: Proxies) -> Arc<Self> {
         let total = Arc::new(Semaphore::new(total_max.min(Semaphore::MAX_PERMITS)));
         Arc::new(Self {
             per_address_max,
+            proxies,
             held: Arc::default(),
             by_address: Mutex::default(),
             total,
@@ -59,6 +65,18 @@ impl Admission {
 
     /// A place, unless the client's network has as many as it may.
     fn admit(self: &Arc<Self>, address: IpAddr, total: OwnedSemaphorePermit) -> Option<Place> {
+        if self.proxies.contain(address) {
+            return Some(Place {
+                admission: Arc::clone(self),
+                address: None,
+                total: Some(total),
+                _held: None,
+            });
+        }
+        self.count(address, total)
+    }
+
+    fn count(self: &Arc<Self>, address: IpAddr, total: OwnedSemaphorePermit) -> Option<Place> {
         let address = network_of(address);
         let mut by_address = self
             .by_address
@@ -72,10 +90,18 @@ impl Admission {
         drop(by_address);
         Some(Place {
             admission: Arc::clone(self),
-            address,
-            _total: total,
-            _held: Held::new(&self.held),
+            address: Some(address),
+            total: Some(total),
+            _held: Some(Held::new(&self.held)),
         })
+    }
+}
+
+impl Place {
+    /// The same place, counted for who really connected; `None` when that network has as many as it may.
+    pub(crate) fn of(mut self, client: IpAddr) -> Option<Self> {
+        let total = self.total.take()?;
+        self.admission.count(client, total)
     }
 }
 
@@ -94,15 +120,18 @@ impl Drop for Held {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        let Some(address) = self.address else {
+            return;
+        };
         let mut by_address = self
             .admission
             .by_address
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = by_address.get_mut(&self.address) {
+        if let Some(count) = by_address.get_mut(&address) {
             *count -= 1;
             if *count == 0 {
-                by_address.remove(&self.address);
+                by_address.remove(&address);
             }
         }
     }
@@ -202,7 +231,7 @@ mod tests {
     /// One address cannot take every connection, and what it closes it may open again.
     #[tokio::test]
     async fn bounded_per_address() {
-        let admission = Admission::new(10, 2);
+        let admission = Admission::new(10, 2, Proxies::default());
         let admit = |text: &str| {
             let total = Arc::clone(&admission.total).try_acquire_owned().unwrap();
             admission.admit(text.parse().unwrap(), total)
@@ -220,7 +249,7 @@ mod tests {
     /// Who does not wait gets a place or none, by address and in all.
     #[test]
     fn entering_never_waits() {
-        let admission = Admission::new(3, 2);
+        let admission = Admission::new(3, 2, Proxies::default());
         let enter = |text: &str| admission.enter(text.parse().unwrap());
         let held = [
             enter("203.0.113.7"),
@@ -233,5 +262,23 @@ mod tests {
         let held = [enter("203.0.113.7"), enter("203.0.113.7")];
         assert!(held.iter().all(Option::is_some));
         assert!(enter("203.0.113.7").is_none(), "the address has its share");
+    }
+
+    /// A listed proxy takes no share of an address; who connects through it does.
+    #[test]
+    fn proxies_stand_for_many() {
+        let proxies = Proxies::new(vec!["192.0.2.0/24".parse().unwrap()]);
+        let admission = Admission::new(4, 1, proxies);
+        let through = |client: &str| {
+            let place = admission.enter("192.0.2.1".parse().unwrap())?;
+            place.of(client.parse().unwrap())
+        };
+        let (first, second) = (through("203.0.113.7"), through("203.0.113.8"));
+        assert!(first.is_some() && second.is_some());
+        assert!(through("203.0.113.7").is_none(), "it has its share");
+        drop(first);
+        assert!(through("203.0.113.7").is_some());
+        let direct = admission.enter("203.0.113.8".parse().unwrap());
+        assert!(direct.is_none(), "counted together, however it comes");
     }
 }

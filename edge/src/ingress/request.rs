@@ -307,6 +307,7 @@ const HOST_MAX: usize = 253;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ingress::proxied::Ends;
     use std::sync::Arc;
 
     #[expect(clippy::unwrap_in_result, reason = "the test's own input is valid")]
@@ -316,7 +317,12 @@ mod tests {
         uri: &str,
         hosts: &[&str],
     ) -> Result<Target, Code> {
-        let connection = Connection::new(([127, 0, 0, 1], 1).into(), sni.map(Arc::from), version);
+        let address = ([127, 0, 0, 1], 1).into();
+        let ends = Ends {
+            client: address,
+            edge: address,
+        };
+        let connection = Connection::new(ends, sni.map(Arc::from), version);
         let mut headers = HeaderMap::new();
         for host in hosts {
             headers.append(header::HOST, host.parse().unwrap());
@@ -399,7 +405,12 @@ mod tests {
             assert!(is_ambiguous(uri.path()), "{wrong}");
         }
         let server = |method| {
-            let connection = Connection::new(([127, 0, 0, 1], 1).into(), None, Version::Http1);
+            let address = ([127, 0, 0, 1], 1).into();
+            let ends = Ends {
+                client: address,
+                edge: address,
+            };
+            let connection = Connection::new(ends, None, Version::Http1);
             let mut headers = HeaderMap::new();
             headers.insert(header::HOST, "app.example.com".parse().unwrap());
             Target::of(&connection, &method, &"*".parse().unwrap(), &headers)

@@ -74,6 +74,16 @@ pub(super) const BYTES: Metric = Metric::counter(
 .by("direction");
 pub(super) const CONNECTIONS: Metric =
     Metric::gauge("connections", "Public connections that are open");
+pub(super) const RAW_CONNECTIONS: Metric = Metric::counter(
+    "raw_connections",
+    "Connections to TCP and TLS endpoints that have ended, by how",
+)
+.by("end");
+pub(super) const NOT_SERVED: Metric = Metric::counter(
+    "connections_not_served",
+    "Public connections that were closed before anything was served on them, by why",
+)
+.by("reason");
 pub(super) const TUNNELS: Metric = Metric::gauge("tunnels", "Agents that are connected");
 pub(super) const LINKS: Metric =
     Metric::gauge("links", "Links to agents, by transport").by("transport");
@@ -104,12 +114,14 @@ pub(super) const LOG_DROPPED: Metric = Metric::counter(
     "Lines of the log that were dropped because whatever reads it is slower",
 );
 
-const ALL: [Metric; 14] = [
+const ALL: [Metric; 16] = [
     REQUESTS,
     REQUEST_SECONDS,
     REVOKE_TO_CUT,
     BYTES,
     CONNECTIONS,
+    RAW_CONNECTIONS,
+    NOT_SERVED,
     TUNNELS,
     LINKS,
     STREAMS,

@@ -1,5 +1,7 @@
 //! The names under which this cluster is reached: its domain, its public port, its reserved hosts.
 
+use super::endpoint::{Endpoint, Kind};
+
 /// Where the public side is.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Site {
@@ -49,6 +51,27 @@ impl Site {
             format!("https://{host}")
         } else {
             format!("https://{host}:{}", self.port)
+        }
+    }
+
+    /// The public address of an endpoint: `https://host[:port]`, `tls://host[:port]` or
+    /// `tcp://host:port`.
+    pub(crate) fn public_url(&self, endpoint: &Endpoint) -> String {
+        match endpoint.kind {
+            Kind::Http => self.url_of(&endpoint.host),
+            Kind::Tls(_) if self.port == 443 => format!("tls://{}", endpoint.host),
+            Kind::Tls(_) => format!("tls://{}:{}", endpoint.host, self.port),
+            Kind::Tcp { .. } => format!("tcp://{}", endpoint.host),
+        }
+    }
+
+    /// The host of TCP endpoints. Names under `.localhost` do not resolve everywhere; all others lead
+    /// to the edge where agents connect.
+    pub(crate) fn tcp_host(&self) -> String {
+        if self.domain.ends_with(".localhost") {
+            "localhost".to_owned()
+        } else {
+            self.host(ReservedHost::Connect.label())
         }
     }
 

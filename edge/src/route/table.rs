@@ -9,7 +9,7 @@ use papaya::HashMap;
 use proto::id::EndpointId;
 use tokio::sync::{Notify, watch};
 
-use crate::model::endpoint::Endpoint;
+use crate::model::endpoint::{Endpoint, Kind, Termination};
 
 /// Hosts served by this edge's cluster.
 #[derive(Debug, Default)]
@@ -36,8 +36,28 @@ pub(crate) struct Route {
 }
 
 impl Table {
-    /// Finds the endpoint of a host in canonical form (lower case, no port, no trailing dot).
+    /// Finds the HTTP endpoint of a host in canonical form (lower case, no port, no trailing dot).
     pub(crate) fn find(&self, host: &str) -> Option<Route> {
+        self.at(host)
+            .filter(|route| route.endpoint.kind == Kind::Http)
+    }
+
+    /// Finds the TLS endpoint of a name in a hello, in canonical form, and who ends its TLS.
+    pub(crate) fn find_tls(&self, name: &str) -> Option<(Route, Termination)> {
+        let route = self.at(name)?;
+        match route.endpoint.kind {
+            Kind::Tls(termination) => Some((route, termination)),
+            Kind::Http | Kind::Tcp { .. } => None,
+        }
+    }
+
+    /// Finds the TCP endpoint of a `host:port`.
+    pub(crate) fn find_tcp(&self, address: &str) -> Option<Route> {
+        self.at(address)
+            .filter(|route| matches!(route.endpoint.kind, Kind::Tcp { .. }))
+    }
+
+    fn at(&self, host: &str) -> Option<Route> {
         self.by_host.pin().get(host).and_then(|slot| slot.route())
     }
 

@@ -1,6 +1,6 @@
 //! Wiring between parts that do not know each other.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +11,15 @@ use axum::middleware::map_request;
 use proto::id::RequestId;
 
 use crate::admin::{Client, Operation, socket};
+use crate::config::Settings;
+use crate::ingress::Ingress;
 use crate::ingress::listener::Admission;
+use crate::ingress::proxied::Proxies;
+use crate::ingress::tcp::TcpPorts;
 use crate::route::table::Table;
 use crate::server::StartError;
 use crate::shutdown::Shutdown;
+use crate::tunnel::bind::Ports;
 use crate::tunnel::listen::{Admit, Settled};
 
 /// Tells the admin doors what ingress knows of a request.
@@ -46,11 +51,28 @@ pub(super) fn settled(routes: Arc<Table>) -> Settled {
 
 /// Bounds the links that have not authenticated, as public connections are bounded.
 pub(super) fn strangers() -> Admit {
-    let admission = Admission::new(STRANGERS_MAX, STRANGERS_PER_ADDRESS);
+    let admission = Admission::new(STRANGERS_MAX, STRANGERS_PER_ADDRESS, Proxies::default());
     Arc::new(move |address| {
         let place = admission.enter(address)?;
         Some(Box::new(place))
     })
+}
+
+/// The ports of TCP endpoints, where the operator opened a range.
+pub(super) fn tcp_ports(
+    settings: &Settings,
+    address: IpAddr,
+    ingress: &Arc<Ingress>,
+    admission: &Arc<Admission>,
+) -> Option<Ports> {
+    let range = settings.tcp_ports.clone()?;
+    let ports = TcpPorts::new(address, Arc::clone(ingress), Arc::clone(admission));
+    let serving = Arc::clone(&ports);
+    Some(Ports::new(
+        range,
+        move |port| ports.hold(port),
+        move |endpoint| serving.serve(endpoint),
+    ))
 }
 
 /// Opens the operator's socket and serves it until shutdown.

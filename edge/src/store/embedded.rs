@@ -203,6 +203,15 @@ impl Embedded {
             .await
     }
 
+    pub(crate) async fn endpoints_of(
+        &self,
+        authtoken: AuthtokenId,
+    ) -> Result<Vec<Endpoint>, StoreError> {
+        self.engine
+            .read(move |view| endpoints::endpoints_of(view, authtoken))
+            .await
+    }
+
     pub(crate) async fn endpoints(&self) -> Result<Vec<Endpoint>, StoreError> {
         self.engine.read(|view| endpoints::endpoints(view)).await
     }

@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 use proto::id::{
     ApiKeyId, AuthtokenId, EdgeId, EndpointId, OperatorId, ReceiptId, SessionId, UserId,
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::change::{Change, Revision, Scope};
 use crate::model::credential::{ApiKeyRecord, AuthtokenRecord, OperatorRecord, ProviderRecord};
-use crate::model::endpoint::{Access, Endpoint, LoginRule};
+use crate::model::endpoint::{Access, Endpoint, Keeper, Kind, LoginRule, NetworkRule, Termination};
 use crate::model::receipt::Receipt;
 use crate::model::session::{Browser, CutReason, Place, Session, UserAgent};
 use crate::model::user::{Claims, User};
@@ -165,7 +166,42 @@ struct EndpointStored {
     upstream: String,
     #[serde(with = "AccessStored")]
     access: Access,
+    /// Rows from before there were others are HTTP.
+    #[serde(default = "http", with = "KindStored")]
+    kind: Kind,
+    #[serde(default, with = "NetworkRuleStored")]
+    networks: NetworkRule,
     created_at: Timestamp,
+}
+
+const fn http() -> Kind {
+    Kind::Http
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(remote = "Kind", rename_all = "snake_case")]
+enum KindStored {
+    Http,
+    Tcp {
+        port: u16,
+        #[serde(with = "optional_keeper")]
+        keeper: Option<Keeper>,
+    },
+    Tls(#[serde(with = "TerminationStored")] Termination),
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(remote = "Termination", rename_all = "snake_case")]
+enum TerminationStored {
+    Edge,
+    Beyond,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(remote = "NetworkRule")]
+struct NetworkRuleStored {
+    allow: Vec<IpNet>,
+    deny: Vec<IpNet>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -319,6 +355,29 @@ mod hash {
     }
 }
 
+mod optional_keeper {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{Keeper, hash};
+
+    #[derive(Deserialize, Serialize)]
+    struct Kept(#[serde(with = "hash")] [u8; 32]);
+
+    #[expect(clippy::ref_option, reason = "the signature that serde calls")]
+    pub(super) fn serialize<S: Serializer>(
+        keeper: &Option<Keeper>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        keeper.map(|Keeper(hash)| Kept(hash)).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Keeper>, D::Error> {
+        Ok(Option::<Kept>::deserialize(from)?.map(|Kept(hash)| Keeper(hash)))
+    }
+}
+
 mod optional_place {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -364,6 +423,42 @@ mod tests {
             assert_eq!(parse_reason(reason.as_str()), Some(reason));
         }
         assert_eq!(parse_reason("else"), None);
+    }
+
+    /// An endpoint of before there were kinds reads as HTTP that everybody may reach; every kind reads
+    /// back as it was written.
+    #[test]
+    fn endpoints_round_trip() {
+        let old = br#"{"id":"ep_3MHGIYrE6iQGIDpsbcBdu9YHlx7","host":"app.example.com",
+            "authtoken":"cr_3MHGIYrE6Grlwtl9m95nZPT6qpN","upstream":"http://localhost:8080",
+            "access":"public","created_at":"2026-11-24T00:00:00Z"}"#;
+        let old = Endpoint::from_bytes(old).unwrap();
+        assert_eq!(old.kind, Kind::Http);
+        assert_eq!(old.networks, NetworkRule::default());
+        for kind in [
+            Kind::Http,
+            Kind::Tcp {
+                port: 20_001,
+                keeper: Some(Keeper([7; 32])),
+            },
+            Kind::Tcp {
+                port: 20_001,
+                keeper: None,
+            },
+            Kind::Tls(Termination::Edge),
+            Kind::Tls(Termination::Beyond),
+        ] {
+            let endpoint = Endpoint {
+                kind,
+                networks: NetworkRule {
+                    allow: vec!["203.0.113.0/24".parse().unwrap()],
+                    deny: vec!["2001:db8::/32".parse().unwrap()],
+                },
+                ..old.clone()
+            };
+            let bytes = endpoint.to_bytes().unwrap();
+            assert_eq!(Endpoint::from_bytes(&bytes).unwrap(), endpoint);
+        }
     }
 
     /// Every change reads back as it was written, and a field that a newer edge adds is ignored.

@@ -452,9 +452,13 @@ async fn bind(
         .claim(asker, &request, |held, wanted| {
             tunnels.registry.check(held.id, &binding).map_err(refused)?;
             let others = tunnels.registry.others_serve(held.id, tunnel.instance);
-            if others && held.access != *wanted {
+            let is_same = held.access == wanted.access
+                && held.kind == wanted.kind
+                && held.networks == wanted.networks;
+            if others && !is_same {
                 let message =
-                    "the agents that share this name must ask for the same login".to_owned();
+                    "the agents that share this name must ask for the same kind, login and networks"
+                        .to_owned();
                 return Err(Refusal::new(Code::NameTaken, message));
             }
             Ok(())
@@ -466,6 +470,9 @@ async fn bind(
         .map_err(refused)?;
     drop(deciding);
     (tunnels.settled)(granted.endpoint.clone()).await;
+    if let Some(ports) = &tunnels.binder.ports {
+        ports.serve(&granted.endpoint);
+    }
     Ok((granted, superseded))
 }
 

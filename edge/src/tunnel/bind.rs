@@ -1,19 +1,27 @@
-//! What an agent asks for, decided: the host it gets, the rule in front of it, the notices it is told.
+//! What an agent asks for, decided: the host or port it gets, the rules in front of it, the notices it is
+//! told.
+
+mod ports;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::bind::{BindRequest, LoginOptions, Notice};
+use ipnet::IpNet;
+use proto::bind::{
+    BindRequest, EndpointKind, LoginOptions, Notice, Termination as WantedTermination,
+};
 use proto::code::Code;
 use proto::id::{AuthtokenId, InstanceId};
 
 use crate::clock::Clock;
 use crate::model::credential::ProviderRecord;
-use crate::model::endpoint::{Access, Endpoint, LoginRule};
+use crate::model::endpoint::{Access, Endpoint, Kind, LoginRule, NetworkRule, Termination};
 use crate::model::site::{ReservedHost, Site};
 use crate::policy;
 use crate::secret::{self, ClusterKey, Secret};
 use crate::store::{Claimed, Store, StoreError};
+
+pub(crate) use ports::Ports;
 
 /// Decides binds.
 #[derive(Clone, Debug)]
@@ -27,6 +35,8 @@ pub(crate) struct Binder {
     pub(crate) name_key: Secret<[u8; 32]>,
     /// Whether anybody can get an account at a provider.
     pub(crate) is_public: fn(&ProviderRecord) -> bool,
+    /// `None`: the operator opened none.
+    pub(crate) ports: Option<Ports>,
 }
 
 /// Who asks.
@@ -57,8 +67,8 @@ impl Binder {
         cluster.derive("endpoint names")
     }
 
-    /// Claims the host in the store, unless `may_serve` refuses: it is asked about the endpoint as
-    /// it stands and the access wanted now, before anything is written.
+    /// Claims the host or port in the store, unless `may_serve` refuses: it is asked about the endpoint
+    /// as it stands and as it is wanted now, before anything is written.
     ///
     /// # Errors
     /// What the agent is told.
@@ -66,16 +76,64 @@ impl Binder {
         &self,
         asker: Asker,
         request: &BindRequest,
-        may_serve: impl Fn(&Endpoint, &Access) -> Result<(), Refusal>,
+        may_serve: impl Fn(&Endpoint, &Endpoint) -> Result<(), Refusal>,
     ) -> Result<Granted, Refusal> {
+        let kind = match request.kind {
+            EndpointKind::Http | EndpointKind::Unknown => Kind::Http,
+            EndpointKind::Tls {
+                termination: WantedTermination::Edge,
+            } => Kind::Tls(Termination::Edge),
+            EndpointKind::Tls { .. } => Kind::Tls(Termination::Beyond),
+            EndpointKind::Tcp { port } => Kind::Tcp {
+                port: port.unwrap_or(0),
+                keeper: None,
+            },
+        };
         let (access, notices) = match &request.login {
             None => (Access::Public, Vec::new()),
+            Some(_) if kind != Kind::Http => {
+                let message = format!(
+                    "a login cannot be asked for at a {} endpoint: there is no page to show",
+                    request.kind.scheme()
+                );
+                return Err(Refusal::new(Code::LoginNeedsHttp, message));
+            }
             Some(login) => self.login_rule(login).await?,
         };
+        let wish = Endpoint {
+            id: secret::new_id(self.clock.unix_ms()),
+            host: String::new(),
+            authtoken: asker.authtoken,
+            upstream: request.upstream.clone(),
+            access,
+            kind,
+            networks: network_rule(request)?,
+            created_at: self.clock.now(),
+        };
+        let endpoint = if let Kind::Tcp { port, .. } = wish.kind {
+            self.claim_port(asker, request, port, wish, may_serve)
+                .await?
+        } else {
+            self.claim_name(asker, request, wish, may_serve).await?
+        };
+        Ok(Granted {
+            url: self.site.public_url(&endpoint),
+            endpoint,
+            notices,
+        })
+    }
+
+    async fn claim_name(
+        &self,
+        asker: Asker,
+        request: &BindRequest,
+        wish: Endpoint,
+        may_serve: impl Fn(&Endpoint, &Endpoint) -> Result<(), Refusal>,
+    ) -> Result<Endpoint, Refusal> {
         let chosen = request
             .url
             .as_deref()
-            .map(|url| self.chosen_host(url))
+            .map(|url| self.chosen_host(url, request.kind))
             .transpose()?;
         let tries = if chosen.is_some() { 1 } else { NAME_TRIES };
         for attempt in 0..tries {
@@ -88,27 +146,18 @@ impl Binder {
                 }
                 self.site.host(&label)
             };
-            let holder = self
-                .store
-                .endpoint_at(host.clone())
-                .await
-                .map_err(|error| Refusal::store(&error))?;
+            let holder = self.holder(&host).await?;
+            let claim = Endpoint {
+                host,
+                ..wish.clone()
+            };
             match &holder {
                 Some(other) if other.authtoken != asker.authtoken => continue,
-                Some(held) => may_serve(held, &access)?,
+                Some(held) => may_serve(held, &claim)?,
                 None => {}
             }
-            let claim = Endpoint {
-                id: secret::new_id(self.clock.unix_ms()),
-                host,
-                authtoken: asker.authtoken,
-                upstream: request.upstream.clone(),
-                access: access.clone(),
-                created_at: self.clock.now(),
-            };
-            let claimed = self.store.claim_endpoint(claim).await;
-            if let Claimed::Held(endpoint) = claimed.map_err(|error| Refusal::store(&error))? {
-                return Ok(self.granted(endpoint, notices));
+            if let Some(endpoint) = self.write(claim).await? {
+                return Ok(endpoint);
             }
         }
         let message = match chosen {
@@ -118,12 +167,19 @@ impl Binder {
         Err(Refusal::new(Code::NameTaken, message))
     }
 
-    fn granted(&self, endpoint: Endpoint, notices: Vec<Notice>) -> Granted {
-        let url = self.site.url_of(&endpoint.host);
-        Granted {
-            endpoint,
-            url,
-            notices,
+    async fn holder(&self, host: &str) -> Result<Option<Endpoint>, Refusal> {
+        self.store
+            .endpoint_at(host.to_owned())
+            .await
+            .map_err(|error| Refusal::store(&error))
+    }
+
+    /// Writes a claim; `None` when another authtoken holds the host.
+    async fn write(&self, claim: Endpoint) -> Result<Option<Endpoint>, Refusal> {
+        match self.store.claim_endpoint(claim).await {
+            Ok(Claimed::Held(endpoint)) => Ok(Some(endpoint)),
+            Ok(Claimed::Taken) => Ok(None),
+            Err(error) => Err(Refusal::store(&error)),
         }
     }
 
@@ -188,9 +244,13 @@ impl Binder {
         Ok((Access::Login(rule), notices))
     }
 
-    /// A chosen name: a label, a host, or an https URL of this edge's domain.
-    fn chosen_host(&self, url: &str) -> Result<String, Refusal> {
-        let host = url.strip_prefix("https://").unwrap_or(url);
+    /// A chosen name: a label, a host, or a URL of this edge's domain.
+    fn chosen_host(&self, url: &str, kind: EndpointKind) -> Result<String, Refusal> {
+        let scheme = kind.scheme();
+        let host = url
+            .strip_prefix(scheme)
+            .and_then(|rest| rest.strip_prefix("://"))
+            .unwrap_or(url);
         let host = host.strip_suffix('/').unwrap_or(host);
         let host = match host.rsplit_once(':') {
             Some((name, port)) if port.parse() == Ok(self.site.port) => name,
@@ -266,6 +326,23 @@ impl Refusal {
             "the edge cannot write its store".to_owned(),
         )
     }
+}
+
+fn network_rule(request: &BindRequest) -> Result<NetworkRule, Refusal> {
+    let parsed = |list: &[String]| -> Result<Vec<IpNet>, Refusal> {
+        list.iter()
+            .map(|entry| {
+                policy::parse_network(entry).ok_or_else(|| {
+                    let message = format!("{entry:?} is no network and no address");
+                    Refusal::new(Code::AddressRuleInvalid, message)
+                })
+            })
+            .collect()
+    };
+    Ok(NetworkRule {
+        allow: parsed(&request.cidr_allow)?,
+        deny: parsed(&request.cidr_deny)?,
+    })
 }
 
 fn is_label(label: &str) -> bool {

@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,8 +11,9 @@ use std::time::Duration;
 use http::HeaderValue;
 use http::uri::Scheme;
 use papaya::HashMap;
-use proto::bind::{BindRequest, UpstreamProtocol};
+use proto::bind::{BindRequest, ProxyProtocol, UpstreamProtocol};
 use proto::code::Code;
+use proto::head::ProxyAddrs;
 use proto::id::{AuthtokenId, EndpointId, InstanceId, TunnelId};
 use proto::limits::STREAMS_PER_TUNNEL_MAX;
 use tokio::sync::Notify;
@@ -59,6 +61,13 @@ pub(crate) struct Binding {
     pub(crate) superseded: CancellationToken,
 }
 
+impl Binding {
+    /// Whom the upstream is told of, if it wants to know.
+    pub(crate) fn proxy_addrs(&self, client: SocketAddr, edge: SocketAddr) -> Option<ProxyAddrs> {
+        (self.serving.proxy_protocol != ProxyProtocol::None).then(|| ProxyAddrs::new(client, edge))
+    }
+}
+
 /// How the upstream behind a binding wants to be spoken to. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Serving {
@@ -67,6 +76,8 @@ pub(crate) struct Serving {
     pub(crate) scheme: Scheme,
     /// In the place of the host that the visitor named.
     pub(crate) host_header: Option<HeaderValue>,
+    /// Whether it is told who connected. Such streams are for one connection only.
+    pub(crate) proxy_protocol: ProxyProtocol,
 }
 
 /// A tunnel's place in the registry.
@@ -347,6 +358,7 @@ impl Serving {
                 .host_header
                 .as_deref()
                 .and_then(|host| HeaderValue::from_str(host).ok()),
+            proxy_protocol: request.proxy_protocol,
         }
     }
 }

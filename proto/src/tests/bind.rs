@@ -8,7 +8,7 @@ use std::vec::Vec;
 use bytes::BytesMut;
 
 use super::{bind, full_bind};
-use crate::bind::{BindRequest, UpstreamProtocol};
+use crate::bind::{BindRequest, EndpointKind, ProxyProtocol, Termination, UpstreamProtocol};
 use crate::code::Code;
 use crate::frame::Frame;
 use crate::{codec, limits};
@@ -114,6 +114,101 @@ fn each_part_is_checked() {
     );
 }
 
+/// Kinds and address lists of a later version are refused by name, not taken for something else.
+#[test]
+fn what_is_not_known_is_refused() {
+    let check = |change: fn(&mut BindRequest), expected: Result<(), Code>| {
+        let mut request = full_bind(1);
+        change(&mut request);
+        let outcome = request.check().map_err(|(code, _)| code);
+        assert_eq!(outcome, expected);
+    };
+    let unknown = Err(Code::EndpointKindUnknown);
+    check(|r| r.kind = EndpointKind::Tcp { port: None }, Ok(()));
+    check(|r| r.kind = EndpointKind::Unknown, unknown);
+    check(
+        |r| {
+            r.kind = EndpointKind::Tls {
+                termination: Termination::Unknown,
+            }
+        },
+        unknown,
+    );
+    check(|r| r.proxy_protocol = ProxyProtocol::Unknown, unknown);
+    let wrong = Err(Code::AddressRuleInvalid);
+    check(
+        |r| r.cidr_allow = vec!["203.0.113.0/24".to_owned(), "::1".to_owned()],
+        Ok(()),
+    );
+    check(|r| r.cidr_allow = vec![String::new()], wrong);
+    check(|r| r.cidr_deny = vec!["example.test".to_owned()], wrong);
+    check(
+        |r| r.cidr_deny = vec!["1".repeat(limits::CIDR_ENTRY_BYTES_MAX + 1)],
+        wrong,
+    );
+    check(
+        |r| r.cidr_deny = vec!["::1".to_owned(); limits::CIDR_ENTRIES_MAX + 1],
+        wrong,
+    );
+}
+
+/// The words on the wire: what goes without saying is left out, and words of a later version are told
+/// apart from ours.
+#[test]
+fn kinds_on_the_wire() {
+    let parse = |more: &str| -> BindRequest {
+        let text = std::format!(r#"{{"request":1,"generation":1,"upstream":"5432"{more}}}"#);
+        serde_json::from_str(&text).unwrap()
+    };
+    let plain = parse("");
+    assert_eq!(plain.kind, EndpointKind::Http);
+    assert_eq!(plain.proxy_protocol, ProxyProtocol::None);
+    let text = serde_json::to_string(&plain).unwrap();
+    assert!(!text.contains("kind") && !text.contains("proxy"), "{text}");
+    for (text, kind) in [
+        (r#"{"type":"tcp"}"#, EndpointKind::Tcp { port: None }),
+        (
+            r#"{"type":"tcp","port":20001}"#,
+            EndpointKind::Tcp { port: Some(20001) },
+        ),
+        (
+            r#"{"type":"tls"}"#,
+            EndpointKind::Tls {
+                termination: Termination::Upstream,
+            },
+        ),
+        (
+            r#"{"type":"tls","termination":"edge"}"#,
+            EndpointKind::Tls {
+                termination: Termination::Edge,
+            },
+        ),
+        (
+            r#"{"type":"tls","termination":"elsewhere"}"#,
+            EndpointKind::Tls {
+                termination: Termination::Unknown,
+            },
+        ),
+        (r#"{"type":"udp","port":53}"#, EndpointKind::Unknown),
+    ] {
+        let request = parse(&std::format!(r#","kind":{text}"#));
+        assert_eq!(request.kind, kind, "{text}");
+        if !text.contains("elsewhere") && kind != EndpointKind::Unknown {
+            assert!(
+                serde_json::to_string(&request).unwrap().contains(text),
+                "{text}"
+            );
+        }
+    }
+    let proxied = parse(r#","proxy_protocol":"2","cidr_deny":["::/0"]"#);
+    assert_eq!(proxied.proxy_protocol, ProxyProtocol::V2);
+    assert_eq!(proxied.cidr_deny, ["::/0"]);
+    assert_eq!(
+        parse(r#","proxy_protocol":"3""#).proxy_protocol,
+        ProxyProtocol::Unknown
+    );
+}
+
 /// The largest bind that passes its check travels.
 #[test]
 fn the_largest_bind_fits_a_frame() {
@@ -125,6 +220,9 @@ fn the_largest_bind_fits_a_frame() {
     let full = vec!["a".repeat(entry); limits::ALLOW_ENTRIES_MAX];
     login(&mut request).allow_emails.clone_from(&full);
     login(&mut request).allow_domains = full;
+    let networks = vec!["1".repeat(limits::CIDR_ENTRY_BYTES_MAX); limits::CIDR_ENTRIES_MAX];
+    request.cidr_allow.clone_from(&networks);
+    request.cidr_deny = networks;
     assert_eq!(request.check(), Ok(()));
     let frame = Frame::Bind(request);
     let mut buffer = BytesMut::new();

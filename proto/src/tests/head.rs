@@ -45,7 +45,33 @@ fn heads() -> Vec<StreamHead> {
             relayed: true,
             ..plain
         },
+        StreamHead {
+            kind: StreamKind::Raw,
+            ..plain
+        },
     ]
+}
+
+/// Addresses of one family travel as that family; IPv4 within IPv6 is IPv4.
+#[test]
+fn addresses_have_one_family() {
+    let of = |from: &str, to: &str| ProxyAddrs::new(from.parse().unwrap(), to.parse().unwrap());
+    let v4 = of("192.0.2.1:1000", "198.51.100.2:443");
+    assert!(matches!(v4, ProxyAddrs::V4 { source, .. } if source.port() == 1000));
+    assert_eq!(
+        of("[::ffff:192.0.2.1]:1000", "[::ffff:198.51.100.2]:443"),
+        v4
+    );
+    let mixed = of("192.0.2.1:1000", "[2001:db8::2]:443");
+    let ProxyAddrs::V6 {
+        source,
+        destination,
+    } = mixed
+    else {
+        panic!("{mixed:?}");
+    };
+    assert_eq!(source, "[::ffff:192.0.2.1]:1000".parse().unwrap());
+    assert_eq!(destination, "[2001:db8::2]:443".parse().unwrap());
 }
 
 fn acks() -> Vec<Ack> {
@@ -74,6 +100,7 @@ fn heads_are_as_released() {
             "010101{common}2420010db8{z}000120010db8{z}000203e801bb",
             z = "0".repeat(20)
         ),
+        format!("010300{common}00"),
     ];
     for (head, golden) in heads().iter().zip(golden) {
         assert_eq!(hex(&head.encode()), golden, "{head:?}");
@@ -120,7 +147,7 @@ fn wrong_heads_are_refused_at_once() {
         (0, 2, HeadError::Version(2)),
         (0, b'G', HeadError::Version(b'G')),
         (1, 0, HeadError::Kind(0)),
-        (1, 3, HeadError::Kind(3)),
+        (1, 4, HeadError::Kind(4)),
         (2, 2, HeadError::Flags(2)),
         (2, 0x81, HeadError::Flags(0x81)),
         (31, 1, HeadError::Proxy(1)),

@@ -27,7 +27,9 @@ pub(super) async fn status(
         };
         endpoints.push(EndpointView {
             id: endpoint.id.to_string(),
-            url: site.url_of(&endpoint.host),
+            url: site.public_url(&endpoint),
+            public_url: site.public_url(&endpoint),
+            proto: endpoint.kind.scheme().to_owned(),
             upstream: endpoint.upstream,
             login: match endpoint.access {
                 Access::Public => None,

@@ -7,7 +7,7 @@ use proto::id::{EdgeId, EndpointId};
 
 use super::*;
 use crate::clock::Clock;
-use crate::model::endpoint::{Access, Endpoint};
+use crate::model::endpoint::{Access, Endpoint, Kind, NetworkRule};
 use crate::model::session::{Browser, UserAgent};
 use crate::model::user::Claims;
 use crate::secret;
@@ -37,6 +37,8 @@ impl World {
             authtoken: secret::new_id(Clock.unix_ms()),
             upstream: "http://localhost:8080".to_owned(),
             access: Access::Public,
+            kind: Kind::Http,
+            networks: NetworkRule::default(),
             created_at: Clock.now(),
         };
         store.claim_endpoint(endpoint).await.unwrap();

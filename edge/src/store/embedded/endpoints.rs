@@ -27,6 +27,23 @@ pub(super) fn endpoints(view: &impl View) -> Result<Vec<Endpoint>, Fail> {
     view.records(ENDPOINTS)
 }
 
+/// The endpoints of an authtoken, oldest first.
+pub(super) fn endpoints_of(
+    view: &impl View,
+    authtoken: AuthtokenId,
+) -> Result<Vec<Endpoint>, Fail> {
+    let authtoken = authtoken.to_bytes();
+    let mut found = Vec::new();
+    for row in view
+        .table(ENDPOINTS_BY_AUTHTOKEN)?
+        .range((&authtoken, &[0; 20])..=(&authtoken, &[0xff; 20]))?
+    {
+        let id = EndpointId::from_bytes(*row?.0.value().1);
+        found.extend(endpoint(view, id)?);
+    }
+    Ok(found)
+}
+
 /// Claims a host, or updates the claim.
 pub(super) fn claim(tx: &mut Writing<'_>, claim: &Endpoint) -> Result<(Claimed, Commit), Fail> {
     let authtoken: Option<AuthtokenRecord> = tx.record(AUTHTOKENS, claim.authtoken.to_bytes())?;
@@ -45,14 +62,17 @@ pub(super) fn claim(tx: &mut Writing<'_>, claim: &Endpoint) -> Result<(Claimed, 
         Some(held) if held.authtoken != claim.authtoken => {
             return Ok((Claimed::Taken, Commit::Not));
         }
-        Some(held) if held.upstream == claim.upstream && held.access == claim.access => {
-            return Ok((Claimed::Held(held), Commit::Not));
+        Some(held) => {
+            let endpoint = Endpoint {
+                id: held.id,
+                created_at: held.created_at,
+                ..claim.clone()
+            };
+            if endpoint == held {
+                return Ok((Claimed::Held(held), Commit::Not));
+            }
+            endpoint
         }
-        Some(held) => Endpoint {
-            upstream: claim.upstream.clone(),
-            access: claim.access.clone(),
-            ..held
-        },
         None => {
             if tx.table(ENDPOINTS)?.len()? >= ENDPOINTS_MAX as u64 {
                 return Err(StoreError::Full(None).into());

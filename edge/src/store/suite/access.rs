@@ -7,7 +7,7 @@ use proto::id::{AuthtokenId, EndpointId};
 use super::lab::{Lab, Login};
 use crate::model::change::{Change, Revision, Scope};
 use crate::model::credential::{ApiKeyRecord, AuthtokenRecord, OperatorRecord, ProviderRecord};
-use crate::model::endpoint::{Access, Endpoint, LoginRule};
+use crate::model::endpoint::{Access, Endpoint, Kind, LoginRule, NetworkRule};
 use crate::model::session::CutReason;
 use crate::store::{Claimed, Loaded, Shard, StoreError};
 
@@ -32,6 +32,8 @@ fn claim(lab: &mut Lab, authtoken: AuthtokenId, host: &str) -> Endpoint {
         authtoken,
         upstream: "http://localhost:8080".to_owned(),
         access: Access::Public,
+        kind: Kind::Http,
+        networks: NetworkRule::default(),
         created_at: lab.at(0),
     }
 }
@@ -73,6 +75,8 @@ pub(super) async fn hosts_are_claimed_and_updated(lab: &mut Lab) {
     lab.store().claim_endpoint(second.clone()).await.unwrap();
     let all = lab.store().endpoints().await.unwrap();
     assert_eq!(all, [second.clone(), expected]);
+    let own = lab.store().endpoints_of(mine).await.unwrap();
+    assert_eq!(own, [all[1].clone()]);
     let told: Vec<_> = lab
         .log(Shard::Shared, Revision(0))
         .await

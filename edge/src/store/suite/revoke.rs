@@ -5,7 +5,7 @@ use proto::id::EndpointId;
 use super::lab::{DAY, Lab, Login, endpoint};
 use crate::model::change::{Change, Revision, Scope};
 use crate::model::credential::ProviderRecord;
-use crate::model::endpoint::{Access, Endpoint};
+use crate::model::endpoint::{Access, Endpoint, Kind, NetworkRule};
 use crate::model::session::CutReason;
 use crate::store::{Claimed, Loaded, Shard, StoreError};
 
@@ -17,6 +17,8 @@ async fn furnish(lab: &mut Lab) -> EndpointId {
         authtoken: lab.id(),
         upstream: "http://localhost:8080".to_owned(),
         access: Access::Public,
+        kind: Kind::Http,
+        networks: NetworkRule::default(),
         created_at: lab.at(0),
     };
     let claimed = lab.store().claim_endpoint(claim).await.unwrap();

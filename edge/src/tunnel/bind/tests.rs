@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proto::bind::UpstreamProtocol;
+use proto::bind::{ProxyProtocol, UpstreamProtocol};
 
 use super::*;
 use crate::store::embedded::Embedded;
@@ -65,6 +65,7 @@ async fn an_open_door_is_said() {
         idle_limit: None,
         name_key: Secret::new([7; 32]),
         is_public: |provider| provider.name == "google",
+        ports: None,
     };
     let asker = Asker {
         authtoken: secret::new_id(Clock.unix_ms()),
@@ -82,6 +83,10 @@ async fn an_open_door_is_said() {
                 allow_emails: Vec::new(),
                 allow_domains: domains.iter().map(|domain| (*domain).to_owned()).collect(),
             }),
+            kind: EndpointKind::Http,
+            proxy_protocol: ProxyProtocol::None,
+            cidr_allow: Vec::new(),
+            cidr_deny: Vec::new(),
             upstream_protocol: UpstreamProtocol::Http1,
             host_header: None,
         };
