@@ -125,7 +125,7 @@ async fn the_older_of_two_runs_ends() {
     // Its lock goes with its folder: what is copied is the identity, as a restored backup would.
     let copy = world.dir.path().join("copied");
     copy_folder(older.home(), &copy);
-    let newer = world.agent_in(&copy, "app").await;
+    let newer = world.agent_at_home(&copy, "app").await;
     let event = older
         .process
         .event("why it ends", |event| event["code"] == "SP_3009")

@@ -315,7 +315,7 @@ impl World {
     }
 
     /// An agent in front of the app, in a home that the test made.
-    pub async fn agent_in(&self, home: &Path, label: &str) -> Agent {
+    pub async fn agent_at_home(&self, home: &Path, label: &str) -> Agent {
         let number = self
             .agents
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -325,6 +325,7 @@ impl World {
             home: home.to_owned(),
             name: format!("agent-{number}"),
             logs: self.logs(),
+            env: Vec::new(),
         };
         let mut agent = Agent {
             process: start.spawn(),
@@ -501,8 +502,9 @@ impl Agent {
 
     /// Waits until it is online over this link: `quic` or `tls`.
     pub async fn is_over(&mut self, link: &str) {
-        let is_wanted =
-            |value: &Value| value["event"] == "status" && value["link"] == link && value["status"] == "online";
+        let is_wanted = |value: &Value| {
+            value["event"] == "status" && value["link"] == link && value["status"] == "online"
+        };
         self.process
             .event(&format!("a link over {link}"), is_wanted)
             .await;
