@@ -28,8 +28,8 @@ use zeroize::Zeroizing;
 pub(crate) use link::LinkChoice;
 pub(crate) use proxy::{Proxies, Proxy};
 pub(crate) use token::{Environment, SecretText};
-pub(crate) use tuning::{Congestion, Tuning};
 use token::{TokenSource, choose_authtoken, parse_authtoken};
+pub(crate) use tuning::{Congestion, Tuning};
 
 /// Everything that one run needs. Upstreams are still text: whoever dials reads them.
 #[derive(Clone, Debug)]

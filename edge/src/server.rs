@@ -207,6 +207,7 @@ impl Edge {
             clock,
             shutdown: shutdown.clone(),
             budget,
+            congestion: links.congestion,
             deciding: Arc::default(),
         };
         let ready = ready::Ready::new(&site, bound.address, &settings.data_dir, ca_file);

@@ -93,13 +93,9 @@ impl Need {
         }
     }
 
-    /// Whether new streams are turned away: slow readers alone need more than was granted.
-    pub const fn is_over(&self, granted: u64) -> bool {
-        self.slow > granted
-    }
-
-    /// How many readers to give up, those first that have not read for longest, and only such as have
-    /// not read for [`SLOW_AFTER`].
+    /// How many slow readers there are beyond what was granted. They are given up, those first that have not
+    /// read for longest, and only such as have not read for [`SLOW_AFTER`]; while any others are left, new
+    /// streams are turned away.
     pub const fn streams_beyond(&self, granted: u64) -> u64 {
         self.slow.saturating_sub(granted).div_ceil(STREAM_WINDOW)
     }
@@ -192,23 +188,22 @@ mod tests {
         }
     }
 
-    /// Within the budget nobody is given up and nobody turned away; beyond it, as many as are beyond.
+    /// Within the budget nobody is given up; beyond it, as many as are beyond.
     #[test]
     fn what_is_beyond_the_budget_is_given_up() {
         let need = Need {
             window: 70 * STREAM_WINDOW,
             slow: 64 * STREAM_WINDOW,
         };
-        for (granted, over, give_up) in [
-            (70 * STREAM_WINDOW, false, 0),
-            (64 * STREAM_WINDOW, false, 0),
-            (64 * STREAM_WINDOW - 1, true, 1),
-            (60 * STREAM_WINDOW, true, 4),
-            (0, true, 64),
+        for (granted, beyond) in [
+            (70 * STREAM_WINDOW, 0),
+            (64 * STREAM_WINDOW, 0),
+            (64 * STREAM_WINDOW - 1, 1),
+            (60 * STREAM_WINDOW, 4),
+            (0, 64),
         ] {
-            assert_eq!(need.is_over(granted), over, "{granted}");
-            assert_eq!(need.streams_beyond(granted), give_up, "{granted}");
+            assert_eq!(need.streams_beyond(granted), beyond, "{granted}");
         }
-        assert!(!Need::default().is_over(0));
+        assert_eq!(Need::default().streams_beyond(0), 0);
     }
 }

@@ -169,7 +169,7 @@ async fn a_drain_finishes_and_tells() {
         loop {
             match wait::within("the WebSocket's end", socket.next()).await {
                 Event::Message(_) => {}
-                end => break end,
+                end @ (Event::Closed(_) | Event::Lost(_)) => break end,
             }
         }
     };

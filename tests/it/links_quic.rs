@@ -1,13 +1,11 @@
 //! A link's promises, each with a real agent: readers that do not read harm nobody, a dead link is found,
 //! a change of address is not noticed. What is not QUIC's alone is written for any link.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tests::http::{Ask, Reply, Response, Version};
 use tests::http1;
 use tests::relay::Relay;
-use tests::upstream::Seen;
 use tests::wait;
 use tests::world::{Agent, World};
 use tokio::task::JoinSet;
@@ -50,29 +48,25 @@ fn reconnections(agent: &Agent) -> usize {
     all.iter().filter(is_one).count()
 }
 
-/// Clients that asked and do not read. Returns once nothing moves any more.
+/// Clients that asked and do not read. Returns once each has all that a stream may hold.
 async fn stalled_downloads(world: &World, label: &str, count: usize) -> Vec<http1::Connection> {
     let mut stalled = Vec::new();
     for number in 0..count {
-        let ask = Ask::get(&world.net, label, "/big?n=1000000000")
-            .header("x-mark", &format!("stalled-{number}"));
+        let mark = format!("stalled-{number}");
+        let ask = Ask::get(&world.net, label, "/big?n=1000000000").header("x-mark", &mark);
         let io = world.net.connect_h1_small(&ask.sni).await.unwrap();
         let mut connection = http1::Connection::over(io);
         connection.send(&ask).await.unwrap();
         stalled.push(connection);
+        // One after another: all at once would keep a slow computer from answering any of them.
+        let seen = world.upstream.wait_marked(&mark).await;
+        let holds_all = async {
+            while seen.sent() < STREAM_HOLDS {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        patiently("a download stalls", holds_all).await;
     }
-    let sent = || -> u64 {
-        let seen = world.upstream.seen();
-        seen.iter().map(|seen| seen.sent()).sum()
-    };
-    let still = async {
-        let mut before = u64::MAX;
-        while before != sent() || world.upstream.count() < count {
-            before = sent();
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
-    };
-    patiently("every download stalls", still).await;
     stalled
 }
 
@@ -136,23 +130,26 @@ async fn stalled_uploads_delay_nobody() {
     let _agent = world.agent("app", &[]).await;
     let alone = p99(&quick_uploads(&world, 100).await);
     let mut uploads = JoinSet::new();
-    for _ in 0..64 {
-        let net = world.net.clone();
+    for number in 0..64 {
+        let (net, mark) = (world.net.clone(), format!("stalled-{number}"));
+        let ask = Ask::get(&net, "app", "/unread").method("POST");
+        let ask = ask.header("x-mark", &mark).streamed();
+        let (written, mut all) = tokio::sync::watch::channel(0);
         uploads.spawn(async move {
-            let ask = Ask::get(&net, "app", "/unread").method("POST").streamed();
             let mut connection = http1::Connection::open(&net, &ask.sni).await.unwrap();
             connection.send(&ask).await.unwrap();
             let chunk = vec![7; 64 * 1024];
-            while connection.write_chunk(&chunk).await.is_ok() {}
+            while connection.write_chunk(&chunk).await.is_ok() {
+                written.send_modify(|written| *written += chunk.len() as u64);
+            }
         });
+        // One after another: all at once would keep a slow computer from answering any of them.
+        let holds_all = all.wait_for(|written| *written >= STREAM_HOLDS);
+        assert!(
+            patiently("an upload stalls", holds_all).await.is_ok(),
+            "it goes on"
+        );
     }
-    let begun = async {
-        let is_one = |seen: &&Arc<Seen>| seen.target == "/unread";
-        while world.upstream.seen().iter().filter(is_one).count() < 64 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    patiently("every upload has begun", begun).await;
     let beside = p99(&quick_uploads(&world, 100).await);
     eprintln!("p99 alone {alone:?}, beside 64 stalled uploads {beside:?}");
     assert!(
@@ -316,6 +313,8 @@ async fn a_change_of_address_is_not_noticed() {
     }
 }
 
+/// The window of a stream.
+const STREAM_HOLDS: u64 = 4 << 20;
 /// What is promised: 5 s. A shared computer may take a little longer to say so.
 const FOUND_WITHIN: Duration = Duration::from_millis(5_500);
 /// A probe every 20 s, and 10 s for its answer.

@@ -489,7 +489,7 @@ async fn a_full_tunnel_stays() {
     let _agent = world.agent("app", &[]).await;
     let mut open = Vec::new();
     let ask = Ask::get(&world.net, "app", "/events?every=600000");
-    for _ in 0..9 {
+    for _ in 0..18 {
         let connection = tests::http2::Connection::open(&world.net, &ask.sni, None)
             .await
             .unwrap();
@@ -497,15 +497,16 @@ async fn a_full_tunnel_stays() {
             open.push((connection.clone(), connection.begin(&ask).await.unwrap()));
         }
     }
-    // As many as a tunnel carries are there; the others wait and are refused.
+    // As many as a tunnel carries are there; the others are refused at once.
     wait::until("a full tunnel", || async {
-        (world.upstream.count() >= 1000).then_some(())
+        (world.upstream.count() >= 2000).then_some(())
     })
     .await;
     let quick = Ask::get(&world.net, "app", "/")
         .send(&world.net, Version::H1)
         .await;
-    assert_eq!(quick.status, 504, "{}", quick.text());
+    assert_eq!(quick.status, 503, "{}", quick.text());
+    assert!(quick.text().contains("SP_3004"), "{}", quick.text());
     let ended: Vec<_> = world
         .upstream
         .seen()

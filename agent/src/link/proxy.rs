@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::tls;
 use crate::addrs;
-use crate::config::Proxy;
+use crate::config::{Congestion, Proxy};
 
 /// Why the proxy gave no way through: a code and a sentence.
 #[derive(Debug, Eq, PartialEq)]
@@ -20,7 +20,11 @@ pub(super) struct ProxyError {
 }
 
 /// A connection to `edge` (`host:port`) through the proxy, which resolves it.
-pub(super) async fn connect(proxy: &Proxy, edge: &str) -> Result<TcpStream, ProxyError> {
+pub(super) async fn connect(
+    proxy: &Proxy,
+    edge: &str,
+    congestion: Congestion,
+) -> Result<TcpStream, ProxyError> {
     let unreachable = |why: String| ProxyError {
         code: Code::ProxyUnreachable,
         message: format!("the proxy {proxy} cannot be reached: {why}"),
@@ -39,7 +43,7 @@ pub(super) async fn connect(proxy: &Proxy, edge: &str) -> Result<TcpStream, Prox
         Ok(Err(error)) => return Err(unreachable(error.to_string())),
         Err(_) => return Err(unreachable("no answer".to_owned())),
     };
-    tls::prepare(&stream);
+    tls::prepare(&stream, congestion);
     let asked = tokio::time::timeout(ANSWER_WITHIN, ask(&mut stream, proxy, edge)).await;
     let status = match asked {
         Ok(Ok(status)) => status,

@@ -18,12 +18,14 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::{AttemptError, DialError, LinkEnded, Target, proxy, verify};
-use crate::config::Proxy;
+use crate::config::{Congestion, Proxy};
 
 /// Dials addresses of one target.
 pub(super) struct Dialler {
     connector: TlsConnector,
     server_name: ServerName<'static>,
+    congestion: Congestion,
+    unread: Budget,
 }
 
 /// A TLS connection and who is at its other end.
@@ -47,6 +49,8 @@ impl Dialler {
         Ok(Self {
             connector: TlsConnector::from(Arc::new(tls)),
             server_name,
+            congestion: target.congestion,
+            unread: target.unread.clone(),
         })
     }
 
@@ -58,7 +62,7 @@ impl Dialler {
             Ok(Err(error)) => return Err(AttemptError::Failed(format!("{addr}: {error}"))),
             Err(_) => return Err(silent(&addr.to_string())),
         };
-        prepare(&stream);
+        prepare(&stream, self.congestion);
         self.secure(stream, addr.to_string()).await
     }
 
@@ -68,7 +72,7 @@ impl Dialler {
         proxy: &Proxy,
         edge: &str,
     ) -> Result<TlsLink, AttemptError> {
-        let stream = proxy::connect(proxy, edge)
+        let stream = proxy::connect(proxy, edge, self.congestion)
             .await
             .map_err(AttemptError::Proxy)?;
         let peer = format!("{edge} through the proxy {proxy}");
@@ -92,8 +96,7 @@ impl Dialler {
             let why = format!("{peer}: whoever answers takes no agents over TCP");
             return Err(AttemptError::Failed(why));
         }
-        let unread = Budget::new(UNREAD_MAX, UNREAD_MAX).open();
-        let (connection, driver) = mux::start(stream, Side::Agent, Some(unread));
+        let (connection, driver) = mux::start(stream, Side::Agent, Some(self.unread.open()));
         tokio::spawn(driver);
         Ok(TlsLink {
             connection,
@@ -180,7 +183,7 @@ fn halves(stream: mux::Stream) -> (TlsSend, TlsReceive) {
 
 /// Asks the kernel for what suits one connection that carries everything. It may refuse: slower is
 /// better than nothing.
-pub(super) fn prepare(stream: &TcpStream) {
+pub(super) fn prepare(stream: &TcpStream, congestion: Congestion) {
     let socket = SockRef::from(stream);
     let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE_AFTER);
     let prepared = socket
@@ -189,10 +192,14 @@ pub(super) fn prepare(stream: &TcpStream) {
     if let Err(error) = prepared {
         tracing::debug!(%error, "socket not prepared");
     }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = congestion;
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
         // Loss-based control collapses on a home line that loses a packet in a thousand (measured).
-        if let Err(error) = socket.set_tcp_congestion(b"bbr") {
+        if congestion == Congestion::Bbr
+            && let Err(error) = socket.set_tcp_congestion(b"bbr")
+        {
             tracing::trace!(%error, "no BBR here");
         }
         if let Err(error) = socket.set_tcp_notsent_lowat(UNSENT_MAX) {
@@ -243,8 +250,6 @@ fn ended(error: &Ended) -> LinkEnded {
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
-/// Bytes that local apps may leave unread, beyond what a link holds at any time.
-const UNREAD_MAX: u64 = 64 << 20;
 const GOODBYE_WITHIN: Duration = Duration::from_millis(300);
 const KEEP_ALIVE_AFTER: Duration = Duration::from_mins(1);
 /// Bytes that wait in the kernel beyond what is under way: a reset or a small answer queues behind no

@@ -18,7 +18,7 @@ use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::tunnel::agent;
 use crate::tunnel::bind::Binder;
-use crate::tunnel::link::{self, Connecting, Listener};
+use crate::tunnel::link::{self, Congestion, Connecting, Listener};
 use crate::tunnel::registry::Registry;
 
 /// Waits until this edge routes an endpoint as it was claimed, so that the address an agent prints
@@ -46,6 +46,7 @@ pub(crate) struct Tunnels {
     pub(crate) shutdown: Shutdown,
     /// Memory for what links leave unread.
     pub(crate) budget: Budget,
+    pub(crate) congestion: Congestion,
     /// One bind decides at a time: what it looked at stays true until it has claimed.
     pub(crate) deciding: Arc<Mutex<()>>,
 }
@@ -79,7 +80,7 @@ impl Tunnels {
             tracing::debug!(agent.address = %peer, "too many links that have not authenticated");
             return;
         };
-        let (link, driver) = link::over_tls(stream, peer, &self.budget);
+        let (link, driver) = link::over_tls(stream, peer, &self.budget, self.congestion);
         self.shutdown.spawn(driver);
         self.shutdown.spawn(agent::serve(self.clone(), link, place));
     }

@@ -34,12 +34,12 @@ impl Port {
             addrs: vec![self.listener.local_addr().unwrap().to_string()],
             server_name: NAME.to_owned(),
             trust,
-            congestion: Congestion::default(),
-            unread: Budget::new(1 << 30, 1 << 30),
             route: Route {
                 link,
                 ..Route::default()
             },
+            congestion: Congestion::default(),
+            unread: Budget::new(1 << 30, 1 << 30),
         }
     }
 

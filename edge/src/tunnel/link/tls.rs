@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream as Secured;
 
-use super::{Link, LinkEnded};
+use super::{Congestion, Link, LinkEnded};
 
 /// An agent's TLS connection.
 #[derive(Clone, Debug)]
@@ -33,8 +33,9 @@ pub(crate) fn over_tls(
     stream: Secured<TcpStream>,
     peer: SocketAddr,
     budget: &Budget,
+    congestion: Congestion,
 ) -> (Link, Driver<Secured<TcpStream>>) {
-    prepare(&SockRef::from(stream.get_ref().0));
+    prepare(&SockRef::from(stream.get_ref().0), congestion);
     let (connection, driver) = mux::start(stream, Side::Edge, Some(budget.open()));
     (Link::Tls(TlsLink { connection, peer }), driver)
 }
@@ -114,11 +115,13 @@ impl TlsStream {
 
 /// Asks the kernel for what suits one connection that carries everything. It may refuse: slower is
 /// better than nothing.
-fn prepare(socket: &SockRef<'_>) {
+fn prepare(socket: &SockRef<'_>, congestion: Congestion) {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
         // Loss-based control collapses on a home line that loses a packet in a thousand (measured).
-        if let Err(error) = socket.set_tcp_congestion(b"bbr") {
+        if congestion == Congestion::Bbr
+            && let Err(error) = socket.set_tcp_congestion(b"bbr")
+        {
             tracing::trace!(%error, "no BBR here");
         }
         if let Err(error) = socket.set_tcp_notsent_lowat(UNSENT_MAX) {
@@ -126,7 +129,7 @@ fn prepare(socket: &SockRef<'_>) {
         }
     }
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    let _ = socket;
+    let _ = (socket, congestion);
 }
 
 fn ended(error: mux::Ended) -> LinkEnded {

@@ -149,9 +149,12 @@ impl Backlog {
             self.is_awake.store(true, Ordering::SeqCst);
         }
         let granted = self.granted.set(need.window);
-        self.is_over.store(need.is_over(granted), Ordering::Relaxed);
-        let give_up = longest_unread(&streams, now, need.streams_beyond(granted));
+        let beyond = need.streams_beyond(granted);
+        let give_up = longest_unread(&streams, now, beyond);
         drop(streams);
+        // Who cannot be given up keeps newcomers out.
+        let is_over = beyond > give_up.len() as u64;
+        self.is_over.store(is_over, Ordering::Relaxed);
         for inlet in give_up {
             inlet.give_up();
             tracing::info!(
