@@ -146,7 +146,7 @@ codes! {
     3040 ReadersStalled "readers_stalled" 503 Client "Too much of what this endpoint sent waits for visitors who do not read it." "Try again in a moment.";
     4001 UpstreamUnreachable "upstream_unreachable" 502 Upstream "The local app does not accept connections." "Start it, or check the port that the agent was given.";
     4002 UpstreamTimeout "upstream_timeout" 504 Upstream "The local app did not answer in time." "Check whether it is overloaded.";
-    4003 UpstreamClosed "upstream_closed" 502 Upstream "The local app closed the connection without an answer." "Look into its log.";
+    4003 UpstreamClosed "upstream_closed" 502 Upstream "The local app closed the connection without an answer." "Look into its log; an app that speaks HTTP/2 alone wants --upstream-protocol=http2.";
     4004 UpstreamBadResponse "upstream_bad_response" 502 Upstream "The local app's answer is not HTTP." "Check that it speaks HTTP/1.1 on that port.";
     4005 EdgeUnreachable "edge_unreachable" 503 Agent "The edge cannot be reached." "Check that it runs, and that neither UDP nor TCP to its port is blocked.";
     4006 EdgeUntrusted "edge_untrusted" 403 Agent "The edge's certificate is not the one that the authtoken names." "Use an authtoken of this edge, or name its link-ca.pem with --ca.";

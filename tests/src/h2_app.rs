@@ -117,7 +117,17 @@ impl Drop for H2App {
 }
 
 async fn connection(
-    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    mut io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    options: Options,
+    seen: Arc<Seen>,
+) {
+    speak(&mut io, options, seen).await;
+    // Closing with unread bytes would be a reset, which takes what was said before with it.
+    let _ = tokio::io::copy(&mut io, &mut tokio::io::sink()).await;
+}
+
+async fn speak(
+    io: &mut (impl AsyncRead + AsyncWrite + Unpin + Send),
     options: Options,
     seen: Arc<Seen>,
 ) {

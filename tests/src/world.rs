@@ -502,8 +502,9 @@ impl Agent {
 
     /// Waits until it is online over this link: `quic` or `tls`.
     pub async fn is_over(&mut self, link: &str) {
-        let is_wanted =
-            |value: &Value| value["event"] == "status" && value["link"] == link && value["status"] == "online";
+        let is_wanted = |value: &Value| {
+            value["event"] == "status" && value["link"] == link && value["status"] == "online"
+        };
         self.process
             .event(&format!("a link over {link}"), is_wanted)
             .await;
