@@ -5,7 +5,7 @@
 //!
 //! Reading order: `needs` (programs), `providers` (npm packages), `runner` (cargo), `tally` (its output).
 
-mod needs;
+pub(crate) mod needs;
 mod providers;
 mod runner;
 mod tally;

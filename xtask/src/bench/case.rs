@@ -1,0 +1,52 @@
+//! What can be measured: one file each.
+
+mod bulk;
+mod connections;
+mod http2;
+mod idle;
+mod keepalive;
+mod websocket;
+
+use clap::ValueEnum;
+
+use crate::bench::report::Report;
+use crate::bench::rounds::Pace;
+use crate::bench::row::Link;
+use crate::bench::world::World;
+
+/// The cases by name, in the order in which they run.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(super) enum Case {
+    /// Requests on connections that stay open, by 1 to 1024 clients
+    Keepalive,
+    /// New TLS connections
+    Connections,
+    /// A hundred streams on one HTTP/2 connection
+    H2,
+    /// Echoes of 64 bytes over a WebSocket
+    Websocket,
+    /// Large bodies, down and up, 1 and 8 at a time
+    Bulk,
+    /// Memory of clients that stay connected
+    Idle,
+}
+
+impl Case {
+    /// Runs it; writes its rows.
+    pub(super) async fn run(
+        self,
+        world: &mut World,
+        pace: Pace,
+        links: &[Link],
+        report: &mut Report,
+    ) -> anyhow::Result<()> {
+        match self {
+            Self::Keepalive => keepalive::run(world, pace, links, report).await,
+            Self::Connections => connections::run(world, pace, links, report).await,
+            Self::H2 => http2::run(world, pace, links, report).await,
+            Self::Websocket => websocket::run(world, pace, links, report).await,
+            Self::Bulk => bulk::run(world, pace, links, report).await,
+            Self::Idle => idle::run(world, pace, links, report).await,
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! One certificate for everybody who is measured: ECDSA P-256, from a CA that only this run knows. And the
+//! client's side of TLS, pinned so that every subject does the same work.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rustls::client::Resumption;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{self, cipher_suite, kx_group};
+use rustls::{ClientConfig, RootCertStore};
+
+/// Files for servers, settings for clients.
+#[derive(Clone, Debug)]
+pub(super) struct Certificates {
+    pub(super) chain: PathBuf,
+    pub(super) key: PathBuf,
+    pub(super) http1: Arc<ClientConfig>,
+    pub(super) http2: Arc<ClientConfig>,
+}
+
+impl Certificates {
+    /// Makes them in a folder, for all names of a domain.
+    pub(super) fn make(folder: &Path, domain: &str) -> anyhow::Result<Self> {
+        let ca_key = KeyPair::generate()?;
+        let mut ca = CertificateParams::default();
+        ca.distinguished_name
+            .push(DnType::CommonName, "Sallyport bench CA");
+        ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let ca_certificate = ca.self_signed(&ca_key)?;
+        let issuer = Issuer::new(ca, ca_key);
+
+        let key = KeyPair::generate()?;
+        let names = vec![domain.to_owned(), format!("*.{domain}")];
+        let leaf = CertificateParams::new(names)?.signed_by(&key, &issuer)?;
+
+        let files = Self::in_folder(folder);
+        fs::write(&files.0, format!("{}{}", leaf.pem(), ca_certificate.pem()))?;
+        fs::write(&files.1, key.serialize_pem())?;
+
+        let mut roots = RootCertStore::empty();
+        roots.add(ca_certificate.der().clone())?;
+        Ok(Self {
+            chain: files.0,
+            key: files.1,
+            http1: client(roots.clone(), b"http/1.1")?,
+            http2: client(roots, b"h2")?,
+        })
+    }
+
+    fn in_folder(folder: &Path) -> (PathBuf, PathBuf) {
+        (folder.join("chain.pem"), folder.join("key.pem"))
+    }
+}
+
+/// TLS 1.3 with what browsers put first and nginx's OpenSSL knows as well; no resumption, so that a new
+/// connection is a full handshake.
+fn client(roots: RootCertStore, alpn: &[u8]) -> anyhow::Result<Arc<ClientConfig>> {
+    let provider = CryptoProvider {
+        cipher_suites: vec![cipher_suite::TLS13_AES_128_GCM_SHA256],
+        kx_groups: vec![kx_group::X25519],
+        ..aws_lc_rs::default_provider()
+    };
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    config.alpn_protocols = vec![alpn.to_vec()];
+    Ok(Arc::new(config))
+}

@@ -1,0 +1,270 @@
+//! Our own side of what is measured: the edge with everything on, and agents in front of the two apps, all as
+//! release builds with a configuration as somebody would write it.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use rustls::ClientConfig;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use url::Url;
+
+use crate::bench::certificates::Certificates;
+use crate::bench::load::Door;
+use crate::bench::row::Link;
+use crate::bench::sign_in::sign_in;
+use crate::children::Children;
+use crate::workspace::Programs;
+
+/// A running edge.
+#[derive(Clone, Debug)]
+pub(super) struct Edge {
+    pub(super) pid: u32,
+    pub(super) addr: SocketAddr,
+    pub(super) data_dir: PathBuf,
+    pub(super) authtoken: String,
+    program: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+struct Ready {
+    listen: SocketAddr,
+}
+
+/// The development identity provider, as it says that it is ready.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Provider {
+    issuer: String,
+    client_id: String,
+    client_secret: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Token {
+    token: String,
+}
+
+impl Provider {
+    pub(super) async fn start(children: &mut Children) -> anyhow::Result<Self> {
+        let xtask = children.xtask();
+        let mut says = children.start("provider", &xtask, |command| {
+            command.args(["dev-provider", "--json"]);
+        })?;
+        let ready = says.event("ready").await?;
+        says.drain();
+        Ok(ready)
+    }
+}
+
+impl Edge {
+    /// Starts an edge in a folder of its own, registers the provider and makes an authtoken.
+    pub(super) async fn start(
+        children: &mut Children,
+        programs: &Programs,
+        folder: &Path,
+        certificates: &Certificates,
+        provider: &Provider,
+    ) -> anyhow::Result<Self> {
+        let data_dir = folder.join("data");
+        fs::create_dir_all(folder)?;
+        let config = folder.join("edge.yml");
+        fs::write(&config, configuration(certificates))?;
+        let metrics = accepts(&programs.edge, &["serve"], "--metrics");
+        let mut says = children.start(name_of(folder), &programs.edge, |command| {
+            command
+                .args(["serve", "--json", "--data-dir"])
+                .arg(&data_dir)
+                .arg("--config")
+                .arg(&config);
+            if metrics {
+                command.args(["--metrics", "127.0.0.1:0"]);
+            }
+        })?;
+        let Ready { listen } = says.event("ready").await?;
+        let pid = says.pid;
+        says.drain();
+        let mut edge = Self {
+            pid,
+            addr: SocketAddr::from((Ipv4Addr::LOCALHOST, listen.port())),
+            data_dir,
+            authtoken: String::new(),
+            program: programs.edge.clone(),
+        };
+        edge.set_up(children, provider).await?;
+        Ok(edge)
+    }
+
+    async fn set_up(&mut self, children: &Children, provider: &Provider) -> anyhow::Result<()> {
+        let args = [
+            "provider",
+            "add",
+            PROVIDER,
+            "--issuer",
+            &provider.issuer,
+            "--client-id",
+            &provider.client_id,
+            "--client-secret-file",
+            "-",
+        ];
+        let _: serde::de::IgnoredAny = self
+            .ask(children, Some(&provider.client_secret), &args)
+            .await
+            .context("cannot register the identity provider")?;
+        let Token { token } = self
+            .ask(children, None, &["authtoken", "create"])
+            .await
+            .context("cannot create an authtoken")?;
+        self.authtoken = token;
+        Ok(())
+    }
+
+    /// A key for the API.
+    pub(super) async fn api_key(&self, children: &Children) -> anyhow::Result<String> {
+        let Token { token } = self.ask(children, None, &["api-key", "create"]).await?;
+        Ok(token)
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        children: &Children,
+        input: Option<&str>,
+        args: &[&str],
+    ) -> anyhow::Result<T> {
+        children
+            .ask(&self.program, input, |command| {
+                command
+                    .args(args)
+                    .arg("--json")
+                    .arg("--data-dir")
+                    .arg(&self.data_dir);
+            })
+            .await
+    }
+}
+
+/// A running agent and the endpoint that it serves.
+#[derive(Clone, Debug)]
+pub(super) struct Agent {
+    pub(super) pid: u32,
+    pub(super) url: String,
+}
+
+/// What an agent is to do.
+#[derive(Debug)]
+pub(super) struct Serve<'a> {
+    /// Of the process and its folder; the same name again is the same instance.
+    pub(super) name: &'a str,
+    /// The name of the endpoint.
+    pub(super) endpoint: &'a str,
+    pub(super) link: Link,
+    pub(super) upstream: SocketAddr,
+    pub(super) is_pooled: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct Forwarding {
+    url: String,
+}
+
+impl Agent {
+    /// Starts an agent and waits until its endpoint is served.
+    pub(super) async fn start(
+        children: &mut Children,
+        programs: &Programs,
+        folder: &Path,
+        edge: &Edge,
+        serve: &Serve<'_>,
+    ) -> anyhow::Result<Self> {
+        let mut link = Vec::new();
+        if has_links(&programs.agent) {
+            link.extend(["--link".to_owned(), serve.link.to_string()]);
+        } else if serve.link == Link::Tls {
+            bail!("this agent has no TLS link");
+        }
+        let home = folder.join(serve.name);
+        fs::create_dir_all(&home)?;
+        let mut says = children.start(serve.name, &programs.agent, |command| {
+            command
+                .env("HOME", &home)
+                .env("XDG_CONFIG_HOME", &home)
+                .env("SALLYPORT_AUTHTOKEN", &edge.authtoken)
+                .args(["http", &serve.upstream.to_string()])
+                .arg(format!("--oauth={PROVIDER}"))
+                .args(["--url", serve.endpoint, "--json"])
+                .args(&link);
+            if serve.is_pooled {
+                command.arg("--pooling");
+            }
+        })?;
+        let Forwarding { url } = says.event("forwarding").await?;
+        let pid = says.pid;
+        says.drain();
+        Ok(Self { pid, url })
+    }
+
+    /// The way in, with a fresh session.
+    pub(super) async fn door(
+        &self,
+        edge: &Edge,
+        certificates: &Certificates,
+    ) -> anyhow::Result<Door> {
+        let mut door = self.door_without_login(edge, &certificates.http1)?;
+        door.cookie = Some(sign_in(&self.url, &certificates.http1).await?);
+        Ok(door)
+    }
+
+    /// The way in as a stranger.
+    pub(super) fn door_without_login(
+        &self,
+        edge: &Edge,
+        tls: &Arc<ClientConfig>,
+    ) -> anyhow::Result<Door> {
+        let url = Url::parse(&self.url)?;
+        let name = url.host_str().context("an endpoint has a host")?.to_owned();
+        Ok(Door {
+            addr: edge.addr,
+            authority: format!("{name}:{}", edge.addr.port()),
+            name,
+            cookie: None,
+            tls: Some(Arc::clone(tls)),
+        })
+    }
+}
+
+/// Whether an agent can be told its link.
+pub(super) fn has_links(agent: &Path) -> bool {
+    accepts(agent, &["http"], "--link")
+}
+
+/// Whether a command's help names a flag.
+fn accepts(program: &Path, command: &[&str], flag: &str) -> bool {
+    std::process::Command::new(program)
+        .args(command)
+        .arg("--help")
+        .output()
+        .is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(flag))
+}
+
+fn name_of(folder: &Path) -> String {
+    folder.file_name().map_or_else(
+        || "edge".to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}
+
+/// What an operator would write, but for the bound per address: here all clients are one machine.
+fn configuration(certificates: &Certificates) -> String {
+    format!(
+        "listen: 127.0.0.1:0\ndomain: {DOMAIN}\ncertificate:\n  cert: {}\n  key: {}\n\
+         connections_per_address: 100000\n",
+        certificates.chain.display(),
+        certificates.key.display()
+    )
+}
+
+/// The domain of edge and nginx; nobody looks it up.
+pub(super) const DOMAIN: &str = "bench.localhost";
+const PROVIDER: &str = "dev";
