@@ -6,6 +6,7 @@
 //! Reading order: `world` (what runs), `rounds` (how it is measured), `load` (by what), `case` (what), `row` and
 //! `targets` (what is made of it).
 
+mod api;
 mod case;
 mod certificates;
 mod histogram;

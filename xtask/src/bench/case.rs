@@ -2,9 +2,11 @@
 
 mod bulk;
 mod connections;
+mod cut;
 mod http2;
 mod idle;
 mod keepalive;
+mod start;
 mod websocket;
 
 use clap::ValueEnum;
@@ -29,6 +31,10 @@ pub(super) enum Case {
     Bulk,
     /// Memory of clients that stay connected
     Idle,
+    /// From a revocation to the end of what was open: 1, 1,000 and 10,000 streams
+    Cut,
+    /// From the start of edge and agent to the first answer
+    Start,
 }
 
 impl Case {
@@ -47,6 +53,8 @@ impl Case {
             Self::Websocket => websocket::run(world, pace, links, report).await,
             Self::Bulk => bulk::run(world, pace, links, report).await,
             Self::Idle => idle::run(world, pace, links, report).await,
+            Self::Cut => cut::run(world, pace, links, report).await,
+            Self::Start => start::run(world, pace, links, report).await,
         }
     }
 }

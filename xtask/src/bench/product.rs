@@ -16,7 +16,7 @@ use crate::bench::certificates::Certificates;
 use crate::bench::load::Door;
 use crate::bench::row::Link;
 use crate::bench::sign_in::sign_in;
-use crate::children::Children;
+use crate::children::{Children, Says};
 use crate::workspace::Programs;
 
 /// A running edge.
@@ -24,7 +24,7 @@ use crate::workspace::Programs;
 pub(super) struct Edge {
     pub(super) pid: u32,
     pub(super) addr: SocketAddr,
-    pub(super) data_dir: PathBuf,
+    data_dir: PathBuf,
     pub(super) authtoken: String,
     program: PathBuf,
 }
@@ -68,33 +68,42 @@ impl Edge {
         certificates: &Certificates,
         provider: &Provider,
     ) -> anyhow::Result<Self> {
-        let data_dir = folder.join("data");
         fs::create_dir_all(folder)?;
-        let config = folder.join("edge.yml");
-        fs::write(&config, configuration(certificates))?;
-        let metrics = accepts(&programs.edge, &["serve"], "--metrics");
-        let mut says = children.start(name_of(folder), &programs.edge, |command| {
-            command
-                .args(["serve", "--json", "--data-dir"])
-                .arg(&data_dir)
-                .arg("--config")
-                .arg(&config);
-            if metrics {
-                command.args(["--metrics", "127.0.0.1:0"]);
-            }
-        })?;
+        fs::write(folder.join(CONFIG), configuration(certificates))?;
+        let mut says = Self::spawn(children, programs, folder, (Ipv4Addr::LOCALHOST, 0).into())?;
         let Ready { listen } = says.event("ready").await?;
         let pid = says.pid;
         says.drain();
         let mut edge = Self {
             pid,
             addr: SocketAddr::from((Ipv4Addr::LOCALHOST, listen.port())),
-            data_dir,
+            data_dir: folder.join(DATA),
             authtoken: String::new(),
             program: programs.edge.clone(),
         };
         edge.set_up(children, provider).await?;
         Ok(edge)
+    }
+
+    /// Starts an edge whose folder is ready, and waits for nothing.
+    pub(super) fn spawn(
+        children: &mut Children,
+        programs: &Programs,
+        folder: &Path,
+        listen: SocketAddr,
+    ) -> anyhow::Result<Says> {
+        let metrics = accepts(&programs.edge, &["serve"], "--metrics");
+        children.start(name_of(folder), &programs.edge, |command| {
+            command
+                .args(["serve", "--json", "--data-dir"])
+                .arg(folder.join(DATA))
+                .arg("--config")
+                .arg(folder.join(CONFIG))
+                .args(["--listen", &listen.to_string()]);
+            if metrics {
+                command.args(["--metrics", "127.0.0.1:0"]);
+            }
+        })
     }
 
     async fn set_up(&mut self, children: &Children, provider: &Provider) -> anyhow::Result<()> {
@@ -178,6 +187,21 @@ impl Agent {
         edge: &Edge,
         serve: &Serve<'_>,
     ) -> anyhow::Result<Self> {
+        let mut says = Self::spawn(children, programs, folder, edge, serve)?;
+        let Forwarding { url } = says.event("forwarding").await?;
+        let pid = says.pid;
+        says.drain();
+        Ok(Self { pid, url })
+    }
+
+    /// Starts an agent, and waits for nothing.
+    pub(super) fn spawn(
+        children: &mut Children,
+        programs: &Programs,
+        folder: &Path,
+        edge: &Edge,
+        serve: &Serve<'_>,
+    ) -> anyhow::Result<Says> {
         let mut link = Vec::new();
         if has_links(&programs.agent) {
             link.extend(["--link".to_owned(), serve.link.to_string()]);
@@ -186,7 +210,7 @@ impl Agent {
         }
         let home = folder.join(serve.name);
         fs::create_dir_all(&home)?;
-        let mut says = children.start(serve.name, &programs.agent, |command| {
+        children.start(serve.name, &programs.agent, |command| {
             command
                 .env("HOME", &home)
                 .env("XDG_CONFIG_HOME", &home)
@@ -198,11 +222,7 @@ impl Agent {
             if serve.is_pooled {
                 command.arg("--pooling");
             }
-        })?;
-        let Forwarding { url } = says.event("forwarding").await?;
-        let pid = says.pid;
-        says.drain();
-        Ok(Self { pid, url })
+        })
     }
 
     /// The way in, with a fresh session.
@@ -258,7 +278,7 @@ fn name_of(folder: &Path) -> String {
 /// What an operator would write, but for the bound per address: here all clients are one machine.
 fn configuration(certificates: &Certificates) -> String {
     format!(
-        "listen: 127.0.0.1:0\ndomain: {DOMAIN}\ncertificate:\n  cert: {}\n  key: {}\n\
+        "domain: {DOMAIN}\ncertificate:\n  cert: {}\n  key: {}\n\
          connections_per_address: 100000\n",
         certificates.chain.display(),
         certificates.key.display()
@@ -268,3 +288,6 @@ fn configuration(certificates: &Certificates) -> String {
 /// The domain of edge and nginx; nobody looks it up.
 pub(super) const DOMAIN: &str = "bench.localhost";
 const PROVIDER: &str = "dev";
+/// Within an edge's folder.
+const CONFIG: &str = "edge.yml";
+const DATA: &str = "data";

@@ -15,11 +15,6 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// For what cannot be repeated with the same processes.
-    pub(super) fn once(self) -> Self {
-        Self { rounds: 1, ..self }
-    }
-
     pub(super) fn plan(self, clients: usize) -> Plan {
         let (warm_up_ms, duration_ms) = if self.is_quick {
             (300, 1500)

@@ -51,6 +51,13 @@ pub(super) struct Subject {
     pub(super) pids: Vec<u32>,
 }
 
+/// An edge and an agent of one measurement.
+#[derive(Debug)]
+pub(super) struct Fresh {
+    pub(super) edge: Edge,
+    pub(super) subject: Subject,
+}
+
 impl Subject {
     pub(super) fn series(&self) -> Series {
         Series {
@@ -196,6 +203,68 @@ impl World {
             door: agent.door(&self.edge, &self.certificates).await?,
             pids: vec![self.edge.pid, agent.pid],
         })
+    }
+
+    /// An edge and an agent that nobody has used before.
+    pub(super) async fn fresh(
+        &mut self,
+        name: &str,
+        link: Link,
+        app: App,
+    ) -> anyhow::Result<Fresh> {
+        let edge = self.fresh_edge(name).await?;
+        let agent = format!("{name}-agent");
+        let serve = Serve {
+            name: &agent,
+            endpoint: &agent,
+            link,
+            upstream: self.upstream(app),
+            is_pooled: false,
+        };
+        let folder = self.folder();
+        let agent =
+            Agent::start(&mut self.children, &self.programs, &folder, &edge, &serve).await?;
+        Ok(Fresh {
+            subject: Subject {
+                name: OURS,
+                link: Some(link),
+                door: agent.door(&edge, &self.certificates).await?,
+                pids: vec![edge.pid, agent.pid],
+            },
+            edge,
+        })
+    }
+
+    pub(super) async fn fresh_edge(&mut self, name: &str) -> anyhow::Result<Edge> {
+        let folder = self.place.path().join(name);
+        Edge::start(
+            &mut self.children,
+            &self.programs,
+            &folder,
+            &self.certificates,
+            &self.provider,
+        )
+        .await
+    }
+
+    /// A proxy that nobody has used before.
+    pub(super) async fn fresh_nginx(&mut self, name: &str) -> anyhow::Result<Subject> {
+        let role = Role::Proxy {
+            certificates: &self.certificates,
+            pages: self.pages,
+            app: self.app,
+            keeps_alive: true,
+        };
+        let folder = self.place.path().to_owned();
+        let nginx = Nginx::start(&mut self.children, name, &folder, &role).await?;
+        Ok(self.nginx_called("nginx", nginx))
+    }
+
+    /// Stops programs by their process ids, the last one first.
+    pub(super) async fn end(&mut self, pids: &[u32]) {
+        for pid in pids.iter().rev() {
+            self.children.stop_one(*pid).await;
+        }
     }
 
     /// Stops everything and removes the folder.

@@ -55,6 +55,29 @@ impl Connection {
         Ok(bytes)
     }
 
+    /// One exchange, whatever the answer; without a length it is taken to have no body.
+    pub(crate) async fn status(&mut self, request: &[u8]) -> anyhow::Result<u16> {
+        self.send(request).await?;
+        let head = self.head().await?;
+        self.skip(head.body_bytes.unwrap_or(0), |_| {}).await?;
+        Ok(head.status)
+    }
+
+    /// One exchange with a whole answer of status 200; gives its body.
+    pub(crate) async fn read(&mut self, request: &[u8]) -> anyhow::Result<Vec<u8>> {
+        self.send(request).await?;
+        let head = self.head().await?;
+        ensure!(head.status == 200, "answered {}", head.status);
+        let wanted = usize::try_from(head.body_bytes.context("an answer of unknown length")?)?;
+        let mut body = Vec::new();
+        while body.len() < wanted {
+            let some = self.some().await?;
+            ensure!(!some.is_empty(), "closed within an answer");
+            body.extend_from_slice(some);
+        }
+        Ok(body)
+    }
+
     /// Reads a head; what follows stays in the buffer.
     pub(crate) async fn head(&mut self) -> anyhow::Result<Head> {
         loop {
