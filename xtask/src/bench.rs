@@ -9,6 +9,8 @@
 mod api;
 mod case;
 mod certificates;
+mod distance;
+mod fleet;
 mod histogram;
 mod load;
 mod machine;

@@ -1,8 +1,10 @@
 //! What can be measured: one file each.
 
+mod agents;
 mod bulk;
 mod connections;
 mod cut;
+mod distance;
 mod http2;
 mod idle;
 mod keepalive;
@@ -35,6 +37,10 @@ pub(super) enum Case {
     Cut,
     /// From the start of edge and agent to the first answer
     Start,
+    /// Edge and agent 50 ms apart, with 0, 0.1 and 1 % loss
+    Distance,
+    /// 10,000 agents that have little to do
+    Agents,
 }
 
 impl Case {
@@ -55,6 +61,8 @@ impl Case {
             Self::Idle => idle::run(world, pace, links, report).await,
             Self::Cut => cut::run(world, pace, links, report).await,
             Self::Start => start::run(world, pace, links, report).await,
+            Self::Distance => distance::run(world, pace, links, report).await,
+            Self::Agents => agents::run(world, pace, links, report).await,
         }
     }
 }

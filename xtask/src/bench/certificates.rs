@@ -21,8 +21,8 @@ pub(super) struct Certificates {
 }
 
 impl Certificates {
-    /// Makes them in a folder, for all names of a domain.
-    pub(super) fn make(folder: &Path, domain: &str) -> anyhow::Result<Self> {
+    /// Makes them in a folder, for all names of these domains.
+    pub(super) fn make(folder: &Path, domains: &[&str]) -> anyhow::Result<Self> {
         let ca_key = KeyPair::generate()?;
         let mut ca = CertificateParams::default();
         ca.distinguished_name
@@ -33,7 +33,10 @@ impl Certificates {
         let issuer = Issuer::new(ca, ca_key);
 
         let key = KeyPair::generate()?;
-        let names = vec![domain.to_owned(), format!("*.{domain}")];
+        let names: Vec<String> = domains
+            .iter()
+            .flat_map(|domain| [(*domain).to_owned(), format!("*.{domain}")])
+            .collect();
         let leaf = CertificateParams::new(names)?.signed_by(&key, &issuer)?;
 
         let files = Self::in_folder(folder);

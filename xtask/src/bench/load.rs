@@ -9,6 +9,7 @@ pub(super) mod handshakes;
 pub(super) mod held;
 pub(super) mod http1;
 pub(super) mod http2;
+pub(super) mod mixed;
 pub(super) mod requests;
 pub(super) mod websocket;
 mod wire;

@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep};
 
 use crate::bench::certificates::Certificates;
+use crate::bench::distance::Distance;
 use crate::children::Children;
 use crate::test::needs::{self, Need};
 use crate::workspace::find_program;
@@ -62,14 +63,34 @@ impl Nginx {
         folder: &Path,
         role: &Role<'_>,
     ) -> anyhow::Result<Self> {
+        let nginx = Self::spawn(children, name, folder, role, None).await?;
+        until_it_listens(nginx.addr)
+            .await
+            .with_context(|| format!("nginx ({name}) did not start"))?;
+        Ok(nginx)
+    }
+
+    /// Starts it, at the far end of a slow way where there is one, and waits for nothing.
+    pub(super) async fn spawn(
+        children: &mut Children,
+        name: &str,
+        folder: &Path,
+        role: &Role<'_>,
+        far: Option<&Distance>,
+    ) -> anyhow::Result<Self> {
         let program = find_program("nginx").context("nginx is not installed")?;
         let prefix = folder.join(name);
         fs::create_dir_all(&prefix)?;
         let addr = free_addr().await?;
         let config = prefix.join("nginx.conf");
         fs::write(&config, configuration(&prefix, addr, role))?;
+        let (program, before) = match far {
+            Some(distance) => distance.inside(&program),
+            None => (program, Vec::new()),
+        };
         let says = children.start_group(name, &program, |command| {
             command
+                .args(before)
                 .arg("-p")
                 .arg(&prefix)
                 .arg("-c")
@@ -80,9 +101,6 @@ impl Nginx {
         })?;
         let pid = says.pid;
         says.drain();
-        until_it_listens(addr)
-            .await
-            .with_context(|| format!("nginx ({name}) did not start"))?;
         Ok(Self { pid, addr })
     }
 }

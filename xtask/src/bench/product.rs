@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use crate::bench::certificates::Certificates;
+use crate::bench::distance::Distance;
 use crate::bench::load::Door;
 use crate::bench::row::Link;
 use crate::bench::sign_in::sign_in;
@@ -66,22 +67,32 @@ impl Edge {
         programs: &Programs,
         folder: &Path,
         certificates: &Certificates,
-        provider: &Provider,
+        site: Site<'_>,
     ) -> anyhow::Result<Self> {
         fs::create_dir_all(folder)?;
-        fs::write(folder.join(CONFIG), configuration(certificates))?;
-        let mut says = Self::spawn(children, programs, folder, (Ipv4Addr::LOCALHOST, 0).into())?;
+        fs::write(
+            folder.join(CONFIG),
+            configuration(certificates, site.domain()),
+        )?;
+        let mut says = Self::spawn(children, programs, folder, (site.listen(), 0).into())?;
         let Ready { listen } = says.event("ready").await?;
         let pid = says.pid;
         says.drain();
         let mut edge = Self {
             pid,
-            addr: SocketAddr::from((Ipv4Addr::LOCALHOST, listen.port())),
+            addr: SocketAddr::from((site.listen(), listen.port())),
             data_dir: folder.join(DATA),
             authtoken: String::new(),
             program: programs.edge.clone(),
         };
-        edge.set_up(children, provider).await?;
+        if let Site::Here(provider) = site {
+            edge.register(children, provider).await?;
+        }
+        let Token { token } = edge
+            .ask(children, None, &["authtoken", "create"])
+            .await
+            .context("cannot create an authtoken")?;
+        edge.authtoken = token;
         Ok(edge)
     }
 
@@ -106,7 +117,7 @@ impl Edge {
         })
     }
 
-    async fn set_up(&mut self, children: &Children, provider: &Provider) -> anyhow::Result<()> {
+    async fn register(&self, children: &Children, provider: &Provider) -> anyhow::Result<()> {
         let args = [
             "provider",
             "add",
@@ -122,12 +133,12 @@ impl Edge {
             .ask(children, Some(&provider.client_secret), &args)
             .await
             .context("cannot register the identity provider")?;
-        let Token { token } = self
-            .ask(children, None, &["authtoken", "create"])
-            .await
-            .context("cannot create an authtoken")?;
-        self.authtoken = token;
         Ok(())
+    }
+
+    /// The certificate under which agents know the edge.
+    pub(super) fn link_ca(&self) -> PathBuf {
+        self.data_dir.join("link-ca.pem")
     }
 
     /// A key for the API.
@@ -154,6 +165,31 @@ impl Edge {
     }
 }
 
+/// Where an edge is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Site<'a> {
+    /// On loopback, where the development provider may be used.
+    Here(&'a Provider),
+    /// On an address that others can reach, without a login: that provider is for loopback.
+    Near(Ipv4Addr),
+}
+
+impl Site<'_> {
+    fn listen(self) -> Ipv4Addr {
+        match self {
+            Self::Here(_) => Ipv4Addr::LOCALHOST,
+            Self::Near(addr) => addr,
+        }
+    }
+
+    fn domain(self) -> &'static str {
+        match self {
+            Self::Here(_) => DOMAIN,
+            Self::Near(_) => FAR_DOMAIN,
+        }
+    }
+}
+
 /// A running agent and the endpoint that it serves.
 #[derive(Clone, Debug)]
 pub(super) struct Agent {
@@ -171,6 +207,8 @@ pub(super) struct Serve<'a> {
     pub(super) link: Link,
     pub(super) upstream: SocketAddr,
     pub(super) is_pooled: bool,
+    /// At the far end of a slow way, for an edge without a login.
+    pub(super) far: Option<&'a Distance>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -210,15 +248,24 @@ impl Agent {
         }
         let home = folder.join(serve.name);
         fs::create_dir_all(&home)?;
-        children.start(serve.name, &programs.agent, |command| {
+        let (program, before) = match serve.far {
+            Some(distance) => distance.inside(&programs.agent),
+            None => (programs.agent.clone(), Vec::new()),
+        };
+        children.start(serve.name, &program, |command| {
             command
                 .env("HOME", &home)
                 .env("XDG_CONFIG_HOME", &home)
                 .env("SALLYPORT_AUTHTOKEN", &edge.authtoken)
+                .args(before)
                 .args(["http", &serve.upstream.to_string()])
-                .arg(format!("--oauth={PROVIDER}"))
                 .args(["--url", serve.endpoint, "--json"])
                 .args(&link);
+            if serve.far.is_some() {
+                command.args(["--connect-url", &edge.addr.to_string()]);
+            } else {
+                command.arg(format!("--oauth={PROVIDER}"));
+            }
             if serve.is_pooled {
                 command.arg("--pooling");
             }
@@ -276,9 +323,9 @@ fn name_of(folder: &Path) -> String {
 }
 
 /// What an operator would write, but for the bound per address: here all clients are one machine.
-fn configuration(certificates: &Certificates) -> String {
+fn configuration(certificates: &Certificates, domain: &str) -> String {
     format!(
-        "domain: {DOMAIN}\ncertificate:\n  cert: {}\n  key: {}\n\
+        "domain: {domain}\ncertificate:\n  cert: {}\n  key: {}\n\
          connections_per_address: 100000\n",
         certificates.chain.display(),
         certificates.key.display()
@@ -287,6 +334,8 @@ fn configuration(certificates: &Certificates) -> String {
 
 /// The domain of edge and nginx; nobody looks it up.
 pub(super) const DOMAIN: &str = "bench.localhost";
+/// The same where the edge is not on loopback, which takes no name under `.localhost`.
+pub(super) const FAR_DOMAIN: &str = "bench.test";
 const PROVIDER: &str = "dev";
 /// Within an edge's folder.
 const CONFIG: &str = "edge.yml";

@@ -52,11 +52,9 @@ impl Line {
         line
     }
 
-    /// Ours on each link.
-    pub(super) async fn ours(world: &mut World, links: &[Link], app: App) -> Self {
-        let mut line = Self::default();
-        line.add_ours(world, links, app).await;
-        line
+    /// Only these.
+    pub(super) fn of(subjects: Vec<Subject>, absent: Vec<(Link, String)>) -> Self {
+        Self { subjects, absent }
     }
 
     async fn add_ours(&mut self, world: &mut World, links: &[Link], app: App) {

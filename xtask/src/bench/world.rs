@@ -1,7 +1,7 @@
 //! Everything that is started for a run: the apps, nginx in front of them, the edge, an agent for each link. All of
 //! it ends with us, however we end.
 
-use std::fs;
+use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::bench::certificates::Certificates;
 use crate::bench::load::Door;
 use crate::bench::nginx::{Nginx, Role, SMALL};
-use crate::bench::product::{Agent, DOMAIN, Edge, Provider, Serve};
+use crate::bench::product::{Agent, DOMAIN, Edge, FAR_DOMAIN, Provider, Serve, Site};
 use crate::bench::row::{Link, OURS, Series};
 use crate::children::Children;
 use crate::place::Place;
@@ -51,13 +51,6 @@ pub(super) struct Subject {
     pub(super) pids: Vec<u32>,
 }
 
-/// An edge and an agent of one measurement.
-#[derive(Debug)]
-pub(super) struct Fresh {
-    pub(super) edge: Edge,
-    pub(super) subject: Subject,
-}
-
 impl Subject {
     pub(super) fn series(&self) -> Series {
         Series {
@@ -80,14 +73,12 @@ impl World {
         programs: Programs,
     ) -> anyhow::Result<Self> {
         let folder = place.path().to_owned();
-        let certificates = Certificates::make(&folder, DOMAIN)?;
+        let certificates = Certificates::make(&folder, &[DOMAIN, FAR_DOMAIN])?;
         let provider = Provider::start(&mut children).await?;
-        let files = folder.join("files");
+        let files = folder.join(FILES);
         fs::create_dir_all(&files)?;
-        fs::write(
-            files.join(LARGE.trim_start_matches('/')),
-            vec![b'x'; LARGE_BYTES],
-        )?;
+        // Without blocks on the disk: read, it is noughts out of memory.
+        File::create(files.join(LARGE.trim_start_matches('/')))?.set_len(LARGE_BYTES)?;
 
         let role = Role::Upstream { files: &files };
         let pages = Nginx::start(&mut children, "pages", &folder, &role)
@@ -119,7 +110,7 @@ impl World {
             &programs,
             &folder.join("edge"),
             &certificates,
-            &provider,
+            Site::Here(&provider),
         )
         .await?;
         Ok(Self {
@@ -134,6 +125,11 @@ impl World {
             proxy_as_it_comes,
             edge,
         })
+    }
+
+    /// Where the large file is.
+    pub(super) fn files(&self) -> PathBuf {
+        self.place.path().join(FILES)
     }
 
     pub(super) fn folder(&self) -> PathBuf {
@@ -187,6 +183,7 @@ impl World {
             link,
             upstream: self.upstream(app),
             is_pooled: false,
+            far: None,
         };
         let folder = self.folder();
         let agent = Agent::start(
@@ -211,7 +208,7 @@ impl World {
         name: &str,
         link: Link,
         app: App,
-    ) -> anyhow::Result<Fresh> {
+    ) -> anyhow::Result<Subject> {
         let edge = self.fresh_edge(name).await?;
         let agent = format!("{name}-agent");
         let serve = Serve {
@@ -220,29 +217,32 @@ impl World {
             link,
             upstream: self.upstream(app),
             is_pooled: false,
+            far: None,
         };
         let folder = self.folder();
         let agent =
             Agent::start(&mut self.children, &self.programs, &folder, &edge, &serve).await?;
-        Ok(Fresh {
-            subject: Subject {
-                name: OURS,
-                link: Some(link),
-                door: agent.door(&edge, &self.certificates).await?,
-                pids: vec![edge.pid, agent.pid],
-            },
-            edge,
+        Ok(Subject {
+            name: OURS,
+            link: Some(link),
+            door: agent.door(&edge, &self.certificates).await?,
+            pids: vec![edge.pid, agent.pid],
         })
     }
 
     pub(super) async fn fresh_edge(&mut self, name: &str) -> anyhow::Result<Edge> {
+        let provider = self.provider.clone();
+        self.edge_at(name, Site::Here(&provider)).await
+    }
+
+    pub(super) async fn edge_at(&mut self, name: &str, site: Site<'_>) -> anyhow::Result<Edge> {
         let folder = self.place.path().join(name);
         Edge::start(
             &mut self.children,
             &self.programs,
             &folder,
             &self.certificates,
-            &self.provider,
+            site,
         )
         .await
     }
@@ -291,10 +291,11 @@ impl World {
 pub(super) const SMALL_TARGET: &str = SMALL;
 /// The large file.
 pub(super) const LARGE: &str = "/large";
+const FILES: &str = "files";
 /// What our own app does.
 pub(super) const SINK: &str = "/app/sink";
 pub(super) const ECHO: &str = "/app/echo";
 pub(super) const HOLD: &str = "/app/hold";
-const LARGE_BYTES: usize = 64 * 1024 * 1024;
+const LARGE_BYTES: u64 = 512 * 1024 * 1024;
 /// As long as a session's cookie.
 const FAKE_COOKIE: &str = "__Host-sallyport=00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000";

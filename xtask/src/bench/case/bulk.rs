@@ -56,5 +56,5 @@ async fn at(name: &str, streams: usize, app: App, pace: Pace, line: &Line, repor
     .await;
 }
 
-const METHOD: &str = "HTTP/1.1 over TLS 1.3; down: a file of 64 MiB from nginx, again and again; up: bodies of 256 MiB \
+const METHOD: &str = "HTTP/1.1 over TLS 1.3; down: a file of 512 MiB from nginx, again and again; up: bodies of 256 MiB \
      into an app that counts them";

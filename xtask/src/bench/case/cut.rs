@@ -129,6 +129,7 @@ async fn many_through(
             link,
             upstream: world.app,
             is_pooled: true,
+            far: None,
         };
         let folder = world.folder();
         let (children, programs) = (&mut world.children, &world.programs);

@@ -69,9 +69,9 @@ async fn once(
     link: Link,
     clients: (usize, usize),
 ) -> anyhow::Result<f64> {
-    let fresh = world.fresh(name, link, App::Pages).await?;
-    let value = growth(&fresh.subject, clients).await;
-    world.end(&fresh.subject.pids).await;
+    let subject = world.fresh(name, link, App::Pages).await?;
+    let value = growth(&subject, clients).await;
+    world.end(&subject.pids).await;
     value
 }
 

@@ -79,6 +79,7 @@ async fn agent_starts(world: &mut World, link: Link, tries: usize) -> anyhow::Re
         link,
         upstream: world.pages,
         is_pooled: false,
+        far: None,
     };
     let folder = world.folder();
     let (children, programs) = (&mut world.children, &world.programs);
