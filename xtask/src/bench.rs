@@ -15,6 +15,8 @@ mod histogram;
 mod load;
 mod machine;
 mod nginx;
+mod page;
+mod peers;
 mod process;
 mod product;
 mod release;
@@ -56,12 +58,26 @@ pub(crate) struct Args {
     /// Shorter runs, for a look
     #[arg(long)]
     quick: bool,
+    /// Also other tunnels, those that install from their registries
+    #[arg(long)]
+    peers: bool,
     /// Write rows, machine and versions into a file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Put the tables into docs/performance.md
+    #[arg(long)]
+    write_docs: bool,
     /// Fail when a target is missed
     #[arg(long)]
     check: bool,
+}
+
+impl Args {
+    /// All but the peers, unless some are named.
+    fn asks_for(&self, case: Case) -> bool {
+        let is_of_all = self.cases.is_empty() && case != Case::Peers;
+        self.cases.contains(&case) || is_of_all || (case == Case::Peers && self.peers)
+    }
 }
 
 /// Prepares what needs no runtime, among that becoming a release build.
@@ -86,19 +102,24 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         ended = measure(&args, place, children, programs, &mut report) => ended.map(|()| true),
         () = ends.come() => Ok(false),
     };
-    let is_whole = ended?;
+    // Also after a failure: what was measured was.
     println!("{}", report.markdown());
     if let Some(file) = &args.json {
         report.write_json(file)?;
+    }
+    let is_whole = ended?;
+    if args.write_docs && is_whole {
+        page::write(&root, &report)?;
     }
     let missed: Vec<String> = report
         .missed()
         .map(|row| format!("{} {}", row.case, row.figure))
         .collect();
-    if args.check && !missed.is_empty() {
+    if !missed.is_empty() {
         eprintln!("missed: {}", missed.join("; "));
     }
-    Ok(if is_whole && !(args.check && !missed.is_empty()) {
+    let is_good = missed.is_empty() || !args.check;
+    Ok(if is_whole && is_good {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -122,14 +143,21 @@ async fn measure(
         .map_or_else(|| vec![Link::Quic, Link::Tls], |link| vec![link]);
     let mut result = Ok(());
     for case in Case::value_variants() {
-        if !(args.cases.is_empty() || args.cases.contains(case)) {
+        if !args.asks_for(*case) {
             continue;
         }
         // What is left of a case that failed must not stop the others.
-        if let Err(error) = case.run(&mut world, pace, &links, report).await {
-            eprintln!("error: {case:?}: {error:#}");
-            result = Err(error).with_context(|| format!("{case:?} failed"));
-        }
+        let why = match case.run(&mut world, pace, &links, report).await {
+            Ok(()) if args.quick => "left out with --quick".to_owned(),
+            Ok(()) => "the case gave no such figure".to_owned(),
+            Err(error) => {
+                eprintln!("error: {}: {error:#}", case.name());
+                let why = format!("{error:#}");
+                result = Err(error).with_context(|| format!("{} failed", case.name()));
+                why
+            }
+        };
+        report.complete(case.name(), &links, &why);
     }
     if result.is_err() {
         world.children.show_logs();

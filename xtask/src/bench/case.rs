@@ -8,6 +8,7 @@ mod distance;
 mod http2;
 mod idle;
 mod keepalive;
+mod peers;
 mod start;
 mod websocket;
 
@@ -41,9 +42,28 @@ pub(super) enum Case {
     Distance,
     /// 10,000 agents that have little to do
     Agents,
+    /// The same requests through rathole, chisel and bore; installs them (also --peers)
+    Peers,
 }
 
 impl Case {
+    /// As it is called in rows and on the command line.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Keepalive => "keepalive",
+            Self::Connections => "connections",
+            Self::H2 => "h2",
+            Self::Websocket => "websocket",
+            Self::Bulk => "bulk",
+            Self::Idle => "idle",
+            Self::Cut => "cut",
+            Self::Start => "start",
+            Self::Distance => "distance",
+            Self::Agents => "agents",
+            Self::Peers => "peers",
+        }
+    }
+
     /// Runs it; writes its rows.
     pub(super) async fn run(
         self,
@@ -63,6 +83,7 @@ impl Case {
             Self::Start => start::run(world, pace, links, report).await,
             Self::Distance => distance::run(world, pace, links, report).await,
             Self::Agents => agents::run(world, pace, links, report).await,
+            Self::Peers => peers::run(world, pace, links, report).await,
         }
     }
 }

@@ -16,6 +16,7 @@ use rustls::{ClientConfig, RootCertStore};
 pub(super) struct Certificates {
     pub(super) chain: PathBuf,
     pub(super) key: PathBuf,
+    pub(super) ca: PathBuf,
     pub(super) http1: Arc<ClientConfig>,
     pub(super) http2: Arc<ClientConfig>,
 }
@@ -39,22 +40,22 @@ impl Certificates {
             .collect();
         let leaf = CertificateParams::new(names)?.signed_by(&key, &issuer)?;
 
-        let files = Self::in_folder(folder);
-        fs::write(&files.0, format!("{}{}", leaf.pem(), ca_certificate.pem()))?;
-        fs::write(&files.1, key.serialize_pem())?;
+        let files = ["chain.pem", "key.pem", "ca.pem"].map(|name| folder.join(name));
+        let [chain_file, key_file, ca_file] = files;
+        let chain = format!("{}{}", leaf.pem(), ca_certificate.pem());
+        fs::write(&chain_file, chain)?;
+        fs::write(&key_file, key.serialize_pem())?;
+        fs::write(&ca_file, ca_certificate.pem())?;
 
         let mut roots = RootCertStore::empty();
         roots.add(ca_certificate.der().clone())?;
         Ok(Self {
-            chain: files.0,
-            key: files.1,
+            chain: chain_file,
+            key: key_file,
+            ca: ca_file,
             http1: client(roots.clone(), b"http/1.1")?,
             http2: client(roots, b"h2")?,
         })
-    }
-
-    fn in_folder(folder: &Path) -> (PathBuf, PathBuf) {
-        (folder.join("chain.pem"), folder.join("key.pem"))
     }
 }
 

@@ -117,8 +117,8 @@ impl Drop for Fleet {
             endpoint.close(VarInt::from_u32(0), b"");
         }
         if let Some(runtime) = self.runtime.take() {
-            // A moment for the goodbyes; nobody waits for what hangs.
-            runtime.shutdown_timeout(Duration::from_millis(500));
+            // Never waits: this may be dropped where waiting is not allowed.
+            runtime.shutdown_background();
         }
     }
 }

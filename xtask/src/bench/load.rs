@@ -76,7 +76,16 @@ impl Measured {
 
     /// Microseconds on processors for each thing done.
     pub(super) fn cpu_us(&self) -> Option<f64> {
-        (self.tally.done > 0).then(|| self.cpu.as_secs_f64() * 1e6 / self.tally.done as f64)
+        self.by_thing_done(self.cpu)
+    }
+
+    /// The same of the load itself.
+    pub(super) fn own_cpu_us(&self) -> Option<f64> {
+        self.by_thing_done(self.own_cpu)
+    }
+
+    fn by_thing_done(&self, time: Duration) -> Option<f64> {
+        (self.tally.done > 0).then(|| time.as_secs_f64() * 1e6 / self.tally.done as f64)
     }
 }
 
@@ -326,6 +335,6 @@ fn work(
 const THREADS_MAX: usize = 2;
 /// Handshakes at a time, so that a full queue of connections is not what is measured.
 const CONNECTING_MAX: usize = 64;
-const CONNECT_WITHIN: Duration = Duration::from_secs(60);
+const CONNECT_WITHIN: Duration = Duration::from_mins(1);
 /// What has not ended so long after the window is dropped.
 const HANG_MAX: Duration = Duration::from_secs(3);

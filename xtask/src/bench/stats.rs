@@ -13,8 +13,11 @@ pub(super) fn median(values: &[f64]) -> Option<f64> {
     Some(f64::midpoint(lower, upper))
 }
 
-/// From the smallest to the largest, as a part of the median: 0.1 is ten per cent.
+/// From the smallest to the largest, as a part of the median: 0.1 is ten per cent. One value has none.
 pub(super) fn spread(values: &[f64]) -> Option<f64> {
+    if values.len() < 2 {
+        return None;
+    }
     let middle = median(values).filter(|middle| *middle > 0.0)?;
     let least = values.iter().copied().min_by(f64::total_cmp)?;
     let most = values.iter().copied().max_by(f64::total_cmp)?;
@@ -48,7 +51,8 @@ mod tests {
     #[test]
     fn the_spread_is_relative() {
         assert_eq!(spread(&[90.0, 100.0, 120.0]), Some(0.3));
-        assert_eq!(spread(&[5.0]), Some(0.0));
+        assert_eq!(spread(&[5.0]), None);
+        assert_eq!(spread(&[5.0, 5.0]), Some(0.0));
         assert_eq!(spread(&[]), None);
         assert_eq!(spread(&[0.0, 0.0]), None, "nothing to be relative to");
     }

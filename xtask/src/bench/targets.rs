@@ -54,6 +54,16 @@ pub(super) fn find(case: &str, figure: &str, link: Option<Link>) -> Option<Bound
         .map(|target| target.bound)
 }
 
+/// The figures of a case that have targets on one of these links.
+pub(super) fn figures_of(case: &str, links: &[Link]) -> Vec<(&'static str, Option<Link>)> {
+    TARGETS
+        .iter()
+        .filter(|target| target.case == case)
+        .filter(|target| target.link.is_none_or(|link| links.contains(&link)))
+        .map(|target| (target.figure, target.link))
+        .collect()
+}
+
 const fn target(case: &'static str, figure: &'static str, bound: Bound) -> Target {
     Target {
         case,
@@ -123,6 +133,15 @@ mod tests {
         assert!(!RatioAtMost(0.8).is_met(Some(0.1), Some(0.81)));
         assert!(AtMost(30.0).is_met(Some(30.0), None));
         assert!(!AtLeast(500.0).is_met(None, Some(9.0)));
+    }
+
+    #[test]
+    fn figures_are_those_of_the_links() {
+        let bulk = |links: &[Link]| figures_of("bulk", links).len();
+        assert_eq!(bulk(&[Link::Quic]), 2);
+        assert_eq!(bulk(&[Link::Quic, Link::Tls]), 4);
+        let start = figures_of("start", &[]);
+        assert_eq!(start.len(), 2, "of no link in particular");
     }
 
     #[test]

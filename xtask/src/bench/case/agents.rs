@@ -8,7 +8,7 @@ use crate::bench::fleet::Fleet;
 use crate::bench::process;
 use crate::bench::report::Report;
 use crate::bench::rounds::Pace;
-use crate::bench::row::{Figure, Link, OURS, Row, Series};
+use crate::bench::row::{Figure, Link};
 use crate::bench::world::World;
 
 pub(super) async fn run(
@@ -22,35 +22,17 @@ pub(super) async fn run(
             Link::Quic => measure(world, pace).await,
             Link::Tls => Err(anyhow::anyhow!("the agents of this case speak QUIC only")),
         };
-        let why = values.as_ref().err().map(|error| format!("{error:#}"));
-        let values = values.map_or([None, None], |values| values.map(Some));
-        let names = [
-            ("memory per idle agent", "KB"),
-            // Fewer agents are another figure.
-            pace.choose(
-                ("processor at rest", "%"),
-                ("processor at rest, fewer agents", "%"),
-            ),
-        ];
-        for ((name, unit), value) in names.into_iter().zip(values) {
-            let figure = Figure {
-                case: "agents",
-                name,
-                unit,
-                method: METHOD,
-            };
-            report.push(match &why {
-                Some(why) => Row::did_not_run(figure, OURS, Some(*link), why.clone()),
-                None => {
-                    let series = Series {
-                        subject: OURS.to_owned(),
-                        link: Some(*link),
-                        values: value.into_iter().collect(),
-                    };
-                    Row::measured(figure, &series, None)
-                }
-            });
-        }
+        // Fewer agents are another figure.
+        let at_rest = pace.choose("processor at rest", "processor at rest, fewer agents");
+        let figure = |name, unit| Figure {
+            case: "agents",
+            name,
+            unit,
+            method: METHOD,
+        };
+        let figures = [figure("memory per idle agent", "KB"), figure(at_rest, "%")];
+        let values = values.map(|values| values.map(|value| vec![value]));
+        report.push_alone(figures, Some(*link), values);
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::bench::load::{Door, Load, Window, held};
 use crate::bench::product::{Agent, Serve};
 use crate::bench::report::Report;
 use crate::bench::rounds::Pace;
-use crate::bench::row::{Figure, Link, OURS, Row, Series};
+use crate::bench::row::{Figure, Link};
 use crate::bench::sign_in::sign_in;
 use crate::bench::stats::quantile;
 use crate::bench::world::{App, HOLD, World};
@@ -25,45 +25,26 @@ pub(super) async fn run(
 ) -> anyhow::Result<()> {
     for link in links {
         let one = one(world, pace, *link).await;
-        let names = ["one stream, p50", "one stream, p99"];
-        push(
-            report,
-            *link,
-            &names,
-            one.map(|[p50, p99]| [vec![p50], vec![p99]]),
-        );
+        let figures = ["one stream, p50", "one stream, p99"].map(figure);
+        let values = one.map(|values| values.map(|value| vec![value]));
+        report.push_alone(figures, Some(*link), values);
         for streams in pace.choose(&MANY[..], &MANY[..1]) {
             let names =
                 ["resets queued", "last client"].map(|what| format!("{streams} streams, {what}"));
-            let names = names.each_ref().map(String::as_str);
-            let many = many(world, pace, *link, *streams).await;
-            push(report, *link, &names, many);
+            let figures = names.each_ref().map(|name| figure(name));
+            let values = many(world, pace, *link, *streams).await;
+            report.push_alone(figures, Some(*link), values);
         }
     }
     Ok(())
 }
 
-/// A row for each name.
-fn push(report: &mut Report, link: Link, names: &[&str; 2], values: anyhow::Result<[Vec<f64>; 2]>) {
-    let why = values.as_ref().err().map(|error| format!("{error:#}"));
-    for (name, values) in names.iter().zip(values.unwrap_or_default()) {
-        let figure = Figure {
-            case: "cut",
-            name,
-            unit: "ms",
-            method: METHOD,
-        };
-        report.push(match &why {
-            Some(why) => Row::did_not_run(figure, OURS, Some(link), why.clone()),
-            None => {
-                let series = Series {
-                    subject: OURS.to_owned(),
-                    link: Some(link),
-                    values,
-                };
-                Row::measured(figure, &series, None)
-            }
-        });
+fn figure(name: &str) -> Figure<'_> {
+    Figure {
+        case: "cut",
+        name,
+        unit: "ms",
+        method: METHOD,
     }
 }
 

@@ -29,12 +29,18 @@ pub(super) async fn run(
 }
 
 async fn at(clients: usize, pace: Pace, line: &Line, report: &mut Report) -> Outcome {
-    let names =
-        ["requests", "p50", "p99", "CPU per request"].map(|name| format!("c={clients} {name}"));
-    let units = ["requests/s", "ms", "ms", "µs"];
-    let figures: Vec<Figure<'_>> = names
+    let all = [
+        ("requests", "requests/s"),
+        ("p50", "ms"),
+        ("p99", "ms"),
+        ("CPU per request", "µs"),
+        ("the load's own CPU per request", "µs"),
+    ];
+    let shown = all.len() - usize::from(clients != SHOWN_BOTH_WAYS);
+    let named = all.map(|(name, unit)| (format!("c={clients} {name}"), unit));
+    let figures: Vec<Figure<'_>> = named
         .iter()
-        .zip(units)
+        .take(shown)
         .map(|(name, unit)| Figure {
             case: CASE,
             name,
@@ -58,6 +64,7 @@ async fn at(clients: usize, pace: Pace, line: &Line, report: &mut Report) -> Out
                 latency(0.5),
                 latency(0.99),
                 measured.cpu_us().unwrap_or(f64::NAN),
+                measured.own_cpu_us().unwrap_or(f64::NAN),
             ])
         },
     )
@@ -101,7 +108,7 @@ fn no_collapse(by_clients: &[(usize, Outcome)], report: &mut Report) {
 
 const CASE: &str = "keepalive";
 const CLIENTS: [usize; 5] = [1, 16, 64, 256, 1024];
-/// Where nginx as it comes is shown as well.
+/// Where nginx as it comes is shown as well, and what the load itself uses.
 const SHOWN_BOTH_WAYS: usize = 64;
 const METHOD: &str =
     "GET of 1 KiB over HTTP/1.1 and TLS 1.3, keep-alive, session cookie in every request";

@@ -12,7 +12,7 @@ use crate::bench::nginx::free_addr;
 use crate::bench::product::{Agent, DOMAIN, Edge, Serve};
 use crate::bench::report::Report;
 use crate::bench::rounds::Pace;
-use crate::bench::row::{Figure, Link, OURS, Row, Series};
+use crate::bench::row::{Figure, Link};
 use crate::bench::world::{SMALL_TARGET, World};
 
 pub(super) async fn run(
@@ -23,32 +23,23 @@ pub(super) async fn run(
 ) -> anyhow::Result<()> {
     let tries = pace.choose(20, 5);
     let edge = edge_starts(world, tries).await;
-    push(report, "edge to first request", None, edge);
+    let figures = [figure("edge to first request")];
+    report.push_alone(figures, None, edge.map(|values| [values]));
     for link in links {
         let agent = agent_starts(world, *link, tries).await;
-        push(report, "agent to name answering", Some(*link), agent);
+        let figures = [figure("agent to name answering")];
+        report.push_alone(figures, Some(*link), agent.map(|values| [values]));
     }
     Ok(())
 }
 
-fn push(report: &mut Report, name: &str, link: Option<Link>, values: anyhow::Result<Vec<f64>>) {
-    let figure = Figure {
+fn figure(name: &str) -> Figure<'_> {
+    Figure {
         case: "start",
         name,
         unit: "ms",
         method: METHOD,
-    };
-    report.push(match values {
-        Ok(values) => {
-            let series = Series {
-                subject: OURS.to_owned(),
-                link,
-                values,
-            };
-            Row::measured(figure, &series, None)
-        }
-        Err(error) => Row::did_not_run(figure, OURS, link, format!("{error:#}")),
-    });
+    }
 }
 
 async fn edge_starts(world: &mut World, tries: usize) -> anyhow::Result<Vec<f64>> {
