@@ -206,7 +206,7 @@ mod tests {
         check("HTTP/1.1 200 OK\r\n\r\n", Some((200, None, 19)));
         check(
             "HTTP/1.1 404 Not Found\r\ncontent-LENGTH: 12 \r\nA: b\r\n\r\nhello",
-            Some((404, Some(12), 52)),
+            Some((404, Some(12), 53)),
         );
         check(
             "HTTP/1.1 101 X\r\nX-Content-Length: 9\r\n\r\n",
