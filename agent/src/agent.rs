@@ -1,9 +1,13 @@
 //! The loop: connect, serve, back off. The only place that decides to retry, and when to give up.
 //!
-//! `tunnel` is one connection from its first byte to its last; `upstreams` tells when the local apps
-//! come and go; `words` is what it says; `exit` is the class of an end. Moves no bytes.
+//! `tunnel` is one connection from its first byte to its last; `better` looks for QUIC while TLS has to
+//! do; `upstreams` tells when the local apps come and go; `speak` is how they are spoken to; `words` is
+//! what it says; `exit` is the class of an end. Moves no bytes.
 
+mod better;
 mod exit;
+mod silence;
+mod speak;
 mod tunnel;
 mod upstreams;
 mod words;
@@ -13,6 +17,7 @@ use std::time::Duration;
 
 use proto::authtoken::Authtoken;
 use proto::bind::BindRequest;
+use proto::budget::Budget;
 use proto::code::Code;
 use proto::control::agent as control;
 use tokio::time::Instant;
@@ -22,11 +27,13 @@ use tokio_util::task::TaskTracker;
 use crate::backoff;
 use crate::config::{Config, ConfigError, EndpointConfig};
 use crate::instance::{Instance, NotKept};
-use crate::link::{Target, Trust};
+use crate::link::{Kind, Link, Memory, Route, Target, Trust};
 use crate::status::{Event, Phase, Status, Trouble};
-use crate::upstream::{Upstream, Watched};
+use crate::upstream::Watched;
 
+use better::Better;
 pub(crate) use exit::Exit;
+pub(crate) use speak::prepare_upstream;
 use tunnel::{Change, Tunnel};
 
 /// An agent that has been told everything it needs.
@@ -36,6 +43,7 @@ pub(crate) struct Agent {
     authtoken: Authtoken,
     target: Target,
     instance: Instance,
+    better: Better,
     is_fail_fast: bool,
     status: Status,
 }
@@ -61,6 +69,8 @@ enum Left {
     Stopped,
     /// The edge is stopping; it knows of these.
     Drained(Vec<String>),
+    /// A better link stands ready.
+    Better(Link),
     Failed(Failure),
 }
 
@@ -71,10 +81,10 @@ impl Agent {
     /// For an upstream that is none, then for the authtoken.
     pub(crate) fn new(config: &Config, status: Status) -> Result<Self, ConfigError> {
         let endpoints = config.endpoints.iter().map(|endpoint| {
-            let upstream = parse_upstream(endpoint)?;
+            let (upstream, tls) = prepare_upstream(endpoint)?;
             Ok(Served {
                 config: endpoint.clone(),
-                watched: Arc::new(Watched::new(upstream)),
+                watched: Arc::new(Watched::new(upstream, tls)),
             })
         });
         let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
@@ -90,13 +100,28 @@ impl Agent {
                 .ca
                 .clone()
                 .map_or(Trust::LinkCa(authtoken.link_ca_key), Trust::Roots),
+            congestion: config.tuning.congestion,
+            unread: Budget::new(config.tuning.unread_bytes, config.tuning.unread_bytes),
+            route: Route {
+                link: config.link,
+                proxies: config.proxies.clone(),
+                memory: config
+                    .folder
+                    .as_deref()
+                    .map(Memory::kept)
+                    .unwrap_or_default(),
+            },
         };
         let instance = take_instance(config, &endpoints, &status);
+        for served in &endpoints {
+            speak::say_unverified(served, &status);
+        }
         Ok(Self {
             endpoints,
             authtoken,
             target,
             instance,
+            better: Better::new(config.quic_retry),
             is_fail_fast: config.is_fail_fast,
             status,
         })
@@ -117,6 +142,7 @@ impl Agent {
             phase: Phase::Offline,
             edge: None,
             latency: None,
+            link: None,
             trouble: ended.as_ref().err().cloned(),
         });
         ended
@@ -131,17 +157,23 @@ impl Agent {
         let mut was_online = false;
         let mut attempt = 0;
         let mut last: Option<Trouble> = None;
-        // The tunnel to a draining edge serves on until another one stands.
+        let mut sent_away: Option<Instant> = None;
+        // A tunnel that is left, to a draining edge or for a better link, serves on until another one
+        // stands.
         let mut replaced = CancellationToken::new();
+        let mut better = None;
         self.say_offline(was_online, None);
         loop {
             let connected = tokio::select! {
                 biased;
                 () = stop.cancelled() => return interrupted(was_online, last),
-                connected = self.connect() => connected,
+                connected = self.connect(better.take()) => connected,
             };
             let trouble = match connected {
-                Err(failure) => {
+                Err(mut failure) => {
+                    // An edge that was verified before is still the right one: somebody stands in
+                    // between, such as a network that wants a click first.
+                    failure.retry |= was_online && failure.trouble.code == Code::EdgeUntrusted;
                     self.target.addrs.clone_from(&known);
                     failure.worth_a_retry(self.is_fail_fast)?
                 }
@@ -160,6 +192,9 @@ impl Agent {
                     if since.elapsed() >= STABLE_AFTER {
                         attempt = 0;
                     }
+                    if since.elapsed() >= STAYED_AFTER && tunnel.kind() == Kind::Quic {
+                        self.better.stayed();
+                    }
                     match left {
                         Left::Stopped => {
                             tunnel.close().await;
@@ -167,10 +202,20 @@ impl Agent {
                         }
                         Left::Drained(edges) => {
                             replaced = CancellationToken::new();
-                            tasks.spawn(tunnel.retire(replaced.clone(), stop.clone()));
+                            sent_away = Some(Instant::now());
+                            let within = Some(RETIRE_WITHIN);
+                            tasks.spawn(tunnel.retire(replaced.clone(), stop.clone(), within));
                             self.target.addrs = edges;
                             remember(&mut self.target.addrs, &known);
                             Trouble::new(Code::EdgeDraining, "the edge is stopping")
+                        }
+                        Left::Better(link) => {
+                            tracing::info!("moving to a link over QUIC");
+                            self.better.moved();
+                            replaced = CancellationToken::new();
+                            tasks.spawn(tunnel.retire(replaced.clone(), stop.clone(), None));
+                            better = Some(link);
+                            continue;
                         }
                         Left::Failed(failure) => match failure.worth_a_retry(self.is_fail_fast) {
                             // What is left of the tunnel is dropped: the next one must not wait for it.
@@ -186,7 +231,14 @@ impl Agent {
             tracing::info!(code = %trouble.code, attempt, "not connected");
             self.say_offline(was_online, Some(trouble.clone()));
             last = Some(trouble);
-            let delay = backoff::delay(attempt, random());
+            // An edge that says that it stops is most likely back in a moment.
+            let is_expected = sent_away.is_some_and(|at| at.elapsed() < BACK_WITHIN);
+            let patience = if is_expected {
+                attempt.min(EXPECTED_ATTEMPT_MAX)
+            } else {
+                attempt
+            };
+            let delay = backoff::delay(patience, random());
             attempt = attempt.saturating_add(1);
             tokio::select! {
                 biased;
@@ -196,8 +248,8 @@ impl Agent {
         }
     }
 
-    /// One try: dial, authenticate, bind everything.
-    async fn connect(&mut self) -> Result<Tunnel, Failure> {
+    /// One try: dial unless a link stands ready, authenticate, bind everything.
+    async fn connect(&mut self, ready: Option<Link>) -> Result<Tunnel, Failure> {
         match self.instance.next_generation() {
             Ok(()) => {}
             Err(superseded @ NotKept::Superseded) => {
@@ -221,7 +273,11 @@ impl Agent {
             secret: self.authtoken.secret.clone(),
             instance: self.instance.id(),
         };
-        let mut tunnel = Tunnel::open(&self.target, identity, &self.status).await?;
+        let link = match ready {
+            Some(link) => link,
+            None => Link::dial(&self.target).await?,
+        };
+        let mut tunnel = Tunnel::open(link, identity, &self.status).await?;
         let wishes: Vec<_> = self
             .endpoints
             .iter()
@@ -251,12 +307,18 @@ impl Agent {
             upstream: served.watched.upstream().to_string(),
             pooling: served.config.pooling,
             login: served.config.login.clone(),
+            upstream_protocol: served.config.speak.protocol,
+            host_header: speak::host_header(&served.config.speak, served.watched.upstream()),
         }
     }
 
     /// Waits for the tunnel's end.
     async fn serve(&mut self, tunnel: &mut Tunnel, stop: &CancellationToken) -> Left {
         let mut every = tokio::time::interval(LATENCY_EVERY);
+        let is_second_best = tunnel.is_second_best(&self.target);
+        let search = self.better.clone();
+        let search = search.link(self.target.clone(), self.status.clone(), random);
+        let mut search = std::pin::pin!(search);
         loop {
             let change = tokio::select! {
                 biased;
@@ -265,6 +327,7 @@ impl Agent {
                     return Left::Failed(Failure::permanent(trouble));
                 }
                 change = tunnel.next() => change,
+                link = &mut search, if is_second_best => return Left::Better(link),
                 _ = every.tick() => {
                     self.status.set_latency(tunnel.round_trip());
                     continue;
@@ -317,28 +380,6 @@ impl Failure {
         let retry = !trouble.code.is_permanent();
         Self { trouble, retry }
     }
-}
-
-/// The local app's address of an endpoint.
-///
-/// # Errors
-/// With the place where it was written.
-pub(crate) fn parse_upstream(endpoint: &EndpointConfig) -> Result<Upstream, ConfigError> {
-    Upstream::parse(&endpoint.upstream).map_err(|error| ConfigError {
-        code: Code::UpstreamInvalid,
-        message: match &endpoint.place {
-            Some(place) => format!("{place}: {error}"),
-            None => error.to_string(),
-        },
-        next_step: match &endpoint.place {
-            Some(_) => Code::UpstreamInvalid.next_step().to_owned(),
-            // It may have been meant as a command.
-            None => {
-                "give a port, host:port or http://host:port; what else there is says: agent --help"
-                    .to_owned()
-            }
-        },
-    })
 }
 
 /// The identity of these endpoints; one for this run only where none can be kept.
@@ -401,6 +442,15 @@ fn random() -> u64 {
 
 /// A tunnel that stood for so long was a good one: the next try is immediate again.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
+/// How long an edge that stopped is looked for eagerly.
+const BACK_WITHIN: Duration = Duration::from_mins(1);
+/// That many tries wait for two seconds at most.
+const EXPECTED_ATTEMPT_MAX: u32 = 4;
+/// A link over QUIC that stood for so long is no accident.
+const STAYED_AFTER: Duration = Duration::from_mins(10);
+/// How long the streams of a draining edge may take once another tunnel serves; the edge's own deadline
+/// is shorter.
+const RETIRE_WITHIN: Duration = Duration::from_mins(10);
 const LATENCY_EVERY: Duration = Duration::from_secs(1);
 /// Signals promise an end within two seconds.
 const GOODBYE_WITHIN: Duration = Duration::from_millis(800);

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
-use proto::bind::LoginOptions;
+use proto::bind::{LoginOptions, UpstreamProtocol};
 
-use crate::config::{EndpointConfig, Given, Wanted};
+use crate::config::{EndpointConfig, Given, HostHeader, LinkChoice, SpeakConfig, Wanted};
 
 pub use commands::main;
 
@@ -52,7 +52,7 @@ enum Command {
 
 #[derive(Args, Debug)]
 struct Http {
-    /// The local app: a port, host:port or http://host:port
+    /// The local app: a port, host:port, http://host:port or https://host:port
     #[arg(value_name = "UPSTREAM", required = true)]
     upstream: Option<String>,
     #[command(flatten)]
@@ -78,6 +78,42 @@ struct EndpointArgs {
     /// Share the name with other agents of the same authtoken
     #[arg(long, visible_alias = "pooling-enabled")]
     pooling: bool,
+    #[command(flatten)]
+    speak: SpeakArgs,
+}
+
+#[derive(Args, Debug)]
+struct SpeakArgs {
+    /// The HTTP that the local app speaks; http2 is with prior knowledge, and by ALPN over https
+    #[arg(
+        long,
+        value_name = "http1|http2",
+        value_parser = protocol,
+        default_value = "http1",
+        hide_default_value = true,
+        visible_alias = "app-protocol"
+    )]
+    upstream_protocol: UpstreamProtocol,
+    /// The Host that the local app gets: preserve (what the visitor named), rewrite (its own address),
+    /// or a host. Location headers and cookies stay as the app sends them
+    #[arg(long, value_name = "preserve|rewrite|HOST")]
+    host_header: Option<String>,
+    /// Believe an https app whose certificate is under these PEM roots, or is one of them, instead of
+    /// this machine's
+    #[arg(long, value_name = "FILE", visible_alias = "upstream-tls-verify-cas")]
+    upstream_ca: Option<PathBuf>,
+    /// With =false, do not check who an https app is
+    #[arg(
+        long,
+        value_name = "true|false",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = true,
+        default_missing_value = "true",
+        hide_default_value = true,
+        action = clap::ArgAction::Set
+    )]
+    upstream_tls_verify: bool,
 }
 
 #[derive(Args, Debug)]
@@ -103,6 +139,9 @@ struct RunArgs {
     /// the authtoken's pin
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// How to reach the edge [default: auto; env: SALLYPORT_LINK]
+    #[arg(long, value_name = "LINK")]
+    link: Option<LinkChoice>,
     /// End at the first failure instead of trying again
     #[arg(long)]
     fail_fast: bool,
@@ -151,14 +190,37 @@ impl Http {
             allow_emails: listed(&args.oauth_allow_email),
             allow_domains: listed(&args.oauth_allow_domain),
         });
-        Wanted::This(EndpointConfig {
+        Wanted::This(Box::new(EndpointConfig {
             name: None,
             upstream: self.upstream.clone().unwrap_or_default(),
             place: None,
             url: args.url.clone(),
             pooling: args.pooling,
             login,
-        })
+            speak: args.speak.config(),
+        }))
+    }
+}
+
+impl SpeakArgs {
+    fn config(&self) -> SpeakConfig {
+        SpeakConfig {
+            protocol: self.upstream_protocol,
+            host_header: self
+                .host_header
+                .as_deref()
+                .map_or(HostHeader::Preserve, HostHeader::from),
+            tls_verify: self.upstream_tls_verify,
+            ca: self.upstream_ca.clone(),
+        }
+    }
+}
+
+fn protocol(text: &str) -> Result<UpstreamProtocol, &'static str> {
+    match text {
+        "http1" => Ok(UpstreamProtocol::Http1),
+        "http2" => Ok(UpstreamProtocol::Http2),
+        _ => Err("it is http1 or http2"),
     }
 }
 
@@ -169,6 +231,7 @@ impl RunArgs {
             wanted,
             connect_urls: listed(&self.connect_url),
             ca: self.ca.clone(),
+            link: self.link,
             is_fail_fast: self.fail_fast,
         }
     }
@@ -206,6 +269,8 @@ Examples:
 Environment:
   SALLYPORT_AUTHTOKEN (else NGROK_AUTHTOKEN)          instead of the file's authtoken
   SALLYPORT_CONFIG                                    the configuration file
+  HTTPS_PROXY, NO_PROXY                               a proxy for the link over TLS
+  SALLYPORT_QUIC_RETRY_MS                             when QUIC is tried again where TLS had to do
 
 Exit codes:
   0 ended by a signal after serving    5 endpoint refused (name, provider, rule)

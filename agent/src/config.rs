@@ -6,22 +6,29 @@
 
 mod edit;
 mod file;
+mod link;
+mod proxy;
 mod token;
+mod tuning;
 mod yaml;
 
 use std::fmt;
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use proto::authtoken::Authtoken;
-use proto::bind::LoginOptions;
+use proto::bind::{LoginOptions, UpstreamProtocol};
 use proto::code::Code;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use zeroize::Zeroizing;
 
+pub(crate) use link::LinkChoice;
+pub(crate) use proxy::{Proxies, Proxy};
 pub(crate) use token::{Environment, SecretText};
+pub(crate) use tuning::{Congestion, Tuning};
 use token::{TokenSource, choose_authtoken, parse_authtoken};
 
 /// Everything that one run needs. Upstreams are still text: whoever dials reads them.
@@ -35,8 +42,15 @@ pub(crate) struct Config {
     pub(crate) ca: Option<Vec<CertificateDer<'static>>>,
     /// Where the instance id is kept; none when there is no home folder.
     pub(crate) folder: Option<PathBuf>,
+    /// Which link to take.
+    pub(crate) link: LinkChoice,
+    /// Which HTTP proxy may stand between.
+    pub(crate) proxies: Proxies,
+    /// The first pause before QUIC is tried again where TLS had to do.
+    pub(crate) quic_retry: Duration,
     /// The first failure ends the agent.
     pub(crate) is_fail_fast: bool,
+    pub(crate) tuning: Tuning,
     authtoken: Option<(SecretText, TokenSource)>,
     file: Option<PathBuf>,
 }
@@ -56,6 +70,31 @@ pub(crate) struct EndpointConfig {
     pub(crate) pooling: bool,
     /// The login in front of it.
     pub(crate) login: Option<LoginOptions>,
+    /// How the local app is spoken to.
+    pub(crate) speak: SpeakConfig,
+}
+
+/// How a local app is spoken to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct SpeakConfig {
+    pub(crate) protocol: UpstreamProtocol,
+    pub(crate) host_header: HostHeader,
+    /// Whether an https app must prove who it is.
+    pub(crate) tls_verify: bool,
+    /// Roots to believe an https app by, instead of this machine's.
+    pub(crate) ca: Option<PathBuf>,
+}
+
+/// Which `Host` the local app gets.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) enum HostHeader {
+    /// What the visitor named.
+    #[default]
+    Preserve,
+    /// The local app's own address.
+    Rewrite,
+    /// This one.
+    Fixed(String),
 }
 
 /// A place in the configuration file, both counted from 1; zero when unknown.
@@ -72,6 +111,7 @@ pub(crate) struct Given {
     pub(crate) wanted: Wanted,
     pub(crate) connect_urls: Vec<String>,
     pub(crate) ca: Option<PathBuf>,
+    pub(crate) link: Option<LinkChoice>,
     pub(crate) is_fail_fast: bool,
 }
 
@@ -79,7 +119,7 @@ pub(crate) struct Given {
 #[derive(Clone, Debug)]
 pub(crate) enum Wanted {
     /// The one that the flags describe.
-    This(EndpointConfig),
+    This(Box<EndpointConfig>),
     /// Those of the file with these names.
     Named(Vec<String>),
     /// All of the file.
@@ -117,7 +157,7 @@ impl Config {
             None => (file::FileConfig::default(), None),
         };
         let endpoints = match given.wanted {
-            Wanted::This(endpoint) => vec![endpoint],
+            Wanted::This(endpoint) => vec![*endpoint],
             Wanted::Named(names) => named(&file.endpoints, names, read_from)?,
             Wanted::All if file.endpoints.is_empty() => {
                 return Err(ConfigError::invalid(
@@ -137,21 +177,27 @@ impl Config {
                 .collect::<Result<_, _>>()?
         };
         let ca = match (given.ca, file.ca) {
-            (Some(path), _) => Some(read_ca(&path)?),
-            (None, Some((path, _))) => Some(read_ca(Path::new(&path))?),
+            (Some(path), _) => Some(read_ca(&path, INSTEAD_OF_CA)?),
+            (None, Some((path, _))) => Some(read_ca(Path::new(&path), INSTEAD_OF_CA)?),
             (None, None) => None,
         };
         let authtoken = choose_authtoken(environment, file.authtoken);
+        let link = link::choose(given.link, environment, file.link)?;
+        let proxies = link::proxies(link, environment, file.proxy_url, read_from)?;
         Ok(Self {
             endpoints,
             connect_urls,
             ca,
+            link,
+            proxies,
+            quic_retry: link::quic_retry(environment)?,
             // The parent of `agent.yml` is the empty path, which names no folder.
             folder: path
                 .as_deref()
                 .and_then(Path::parent)
                 .map(|folder| Path::new(".").join(folder)),
             is_fail_fast: given.is_fail_fast,
+            tuning: file.tuning,
             authtoken,
             file: path,
         })
@@ -169,6 +215,28 @@ impl Config {
             ));
         };
         parse_authtoken(text, &source.describe(self.file.as_deref()))
+    }
+}
+
+impl Default for SpeakConfig {
+    fn default() -> Self {
+        Self {
+            protocol: UpstreamProtocol::Http1,
+            host_header: HostHeader::Preserve,
+            tls_verify: true,
+            ca: None,
+        }
+    }
+}
+
+impl From<&str> for HostHeader {
+    /// `preserve`, `rewrite`, or a host.
+    fn from(text: &str) -> Self {
+        match text {
+            "preserve" => Self::Preserve,
+            "rewrite" => Self::Rewrite,
+            host => Self::Fixed(host.to_owned()),
+        }
     }
 }
 
@@ -244,7 +312,7 @@ pub(crate) fn check(
         connect_addr(url, Some((&path, *place)))?;
     }
     if let Some((ca, _)) = &file.ca {
-        read_ca(Path::new(ca))?;
+        read_ca(Path::new(ca), INSTEAD_OF_CA)?;
     }
     let authtoken = match &file.authtoken {
         Some(token) => Some(
@@ -372,12 +440,15 @@ fn connect_addr(text: &str, place: Option<(&Path, Place)>) -> Result<String, Con
     })
 }
 
-fn read_ca(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+/// The certificates of a PEM file. `instead` says what to do without one.
+pub(crate) fn read_ca(
+    path: &Path,
+    instead: &str,
+) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
     let wrong = |why: String| {
         ConfigError::invalid(
             format!("the CA file {} {why}", path.display()),
-            "give a file with PEM certificates, or leave --ca out to trust the authtoken's pin"
-                .to_owned(),
+            format!("give a file with PEM certificates, or {instead}"),
         )
     };
     let pem = fs::read(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
@@ -395,6 +466,7 @@ fn is_readable_by_others(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
 }
 
+const INSTEAD_OF_CA: &str = "leave --ca out to trust the authtoken's pin";
 /// Far above any configuration, far below what would hurt.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 

@@ -15,6 +15,8 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub(crate) enum Command {
     Bind(BindRequest),
+    /// Probes now: somebody waits, and the edge says nothing.
+    Probe,
     /// Says good-bye. A dropped sender means the same.
     Close,
 }
@@ -56,6 +58,7 @@ pub(crate) async fn drive(
             },
             command = commands.recv() => match command {
                 Some(Command::Bind(request)) => driver.machine.bind(opened.elapsed(), request),
+                Some(Command::Probe) => driver.machine.probe(opened.elapsed()),
                 Some(Command::Close) | None => driver.machine.close(opened.elapsed()),
             },
             () = alarm => driver.machine.handle_timeout(opened.elapsed()),

@@ -16,10 +16,10 @@ use proto::head::{Ack, HEAD_BYTES_MAX, HeadError, StreamHead, StreamKind};
 use proto::id::EndpointId;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-use crate::upstream::{DialError, Watched};
+use crate::upstream::{Connection, DialError, Watched};
 
 /// The reading half of a stream, as forwarding sees it. Dropped before its end was read, it tells the
 /// edge to stop.
@@ -74,7 +74,7 @@ impl Routes {
 }
 
 /// Serves one stream to its end. Dropping the future resets the stream and the upstream's connection.
-/// `count` is asked for a token to hold as long as a stream for the upstream is open.
+/// `admit` gives a token to hold as long as a stream for the upstream is open, or turns it away.
 ///
 /// # Errors
 /// [`Broken`] when it was refused or did not end well on both sides.
@@ -82,7 +82,7 @@ pub(crate) async fn forward<T>(
     mut receive: impl FromEdge,
     mut send: impl ToEdge,
     routes: &Routes,
-    count: impl FnOnce() -> T,
+    admit: impl FnOnce() -> Option<T>,
 ) -> Result<(), Broken> {
     let mut early = BytesMut::with_capacity(HEAD_BYTES_MAX);
     let head = read_head(&mut receive, &mut early).await?;
@@ -95,7 +95,11 @@ pub(crate) async fn forward<T>(
             Err(Broken::Refused(Code::StreamRefused))
         }
         StreamKind::Http => {
-            let _counted = count();
+            let Some(_admitted) = admit() else {
+                let code = Code::UploadsStalled;
+                refuse(send, code, code.meaning()).await?;
+                return Err(Broken::Refused(code));
+            };
             let Some(watched) = routes.find(head.endpoint).await else {
                 let message = "this agent does not serve the endpoint";
                 refuse(send, Code::StreamRefused, message).await?;
@@ -165,13 +169,18 @@ async fn carry(
     receive: impl FromEdge,
     send: impl ToEdge,
     early: &[u8],
-    mut upstream: TcpStream,
+    mut upstream: Connection,
 ) -> Result<(), Broken> {
     // From here on the socket closes with a reset, even if this task is aborted or panics. A good end
     // takes it back. Where the system refuses, the close is a plain one.
-    let _ = SockRef::from(&upstream).set_linger(Some(Duration::ZERO));
-    copy_both(receive, send, early, &mut upstream).await?;
-    let _ = SockRef::from(&upstream).set_linger(None);
+    let _ = SockRef::from(upstream.socket()).set_linger(Some(Duration::ZERO));
+    match &mut upstream {
+        Connection::Plain(stream) => copy_both(receive, send, early, stream.split()).await?,
+        Connection::Tls(stream) => {
+            copy_both(receive, send, early, tokio::io::split(stream)).await?;
+        }
+    }
+    let _ = SockRef::from(upstream.socket()).set_linger(None);
     Ok(())
 }
 
@@ -179,9 +188,8 @@ async fn copy_both(
     receive: impl FromEdge,
     mut send: impl ToEdge,
     early: &[u8],
-    upstream: &mut TcpStream,
+    (mut from_upstream, mut to_upstream): (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
 ) -> Result<(), Broken> {
-    let (mut from_upstream, mut to_upstream) = upstream.split();
     let given_up = send.stopped();
     // After a reset the kernel may report the end of the upstream's bytes as a good one: whoever saw
     // the error first must tell the other direction.
@@ -200,10 +208,18 @@ async fn copy_both(
         Ok(())
     };
     let towards_edge = async {
-        match copy(&[], &mut from_upstream, &mut send).await {
+        let mut last = Instant::now();
+        match copy_towards_edge(&mut from_upstream, &mut send, &mut last).await {
             Ok(()) if upstream_broke.load(Ordering::Relaxed) => Err(Broken::Upstream(gone())),
             Ok(()) => send.shutdown().await.map_err(Broken::Edge),
-            Err((Side::Read, error)) => Err(Broken::Upstream(error)),
+            Err((Side::Read, error)) => {
+                if error.kind() == io::ErrorKind::UnexpectedEof {
+                    // TLS that ended without its close_notify: many apps do so after a good answer. A
+                    // reset overtakes what is on its way, so it waits a moment.
+                    tokio::time::sleep_until(last + CUT_SHORT_AFTER).await;
+                }
+                Err(Broken::Upstream(error))
+            }
             Err((Side::Write, error)) => Err(Broken::Edge(error)),
         }
     };
@@ -212,6 +228,25 @@ async fn copy_both(
         biased;
         ended = both => ended.map(|((), ())| ()),
         () = given_up => Err(Broken::Edge(gone())),
+    }
+}
+
+/// As [`copy`], and notes when it last wrote.
+async fn copy_towards_edge(
+    from_upstream: &mut (impl AsyncRead + Unpin),
+    send: &mut (impl AsyncWrite + Unpin),
+    last: &mut Instant,
+) -> Result<(), (Side, io::Error)> {
+    let mut buffer = Vec::with_capacity(COPY_BYTES);
+    loop {
+        let read = from_upstream.read_buf(&mut buffer).await;
+        if read.map_err(|error| (Side::Read, error))? == 0 {
+            return Ok(());
+        }
+        let written = send.write_all(&buffer).await;
+        written.map_err(|error| (Side::Write, error))?;
+        buffer.clear();
+        *last = Instant::now();
     }
 }
 
@@ -226,7 +261,9 @@ async fn copy_towards_upstream(
     loop {
         tokio::select! {
             biased;
-            written = to_upstream.write_all(&buffer) => written.map_err(|error| (Side::Write, error))?,
+            written = write_through(to_upstream, &buffer) => {
+                written.map_err(|error| (Side::Write, error))?;
+            }
             () = receive.reset() => return Err((Side::Read, gone())),
         }
         buffer.clear();
@@ -255,6 +292,12 @@ async fn copy(
     }
 }
 
+/// TLS keeps what the socket did not take until it is flushed.
+async fn write_through(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    to.write_all(bytes).await?;
+    to.flush().await
+}
+
 /// Which end of a copy failed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Side {
@@ -270,6 +313,9 @@ fn gone() -> io::Error {
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// A bind's answer is on its way when a stream for it comes.
 const ROUTE_WITHIN: Duration = Duration::from_secs(2);
+/// How long the edge has to take what an app sent before it broke TLS off. It may be a whole answer,
+/// whose length the edge knows; one that ends where the connection does is broken, and only then looks so.
+const CUT_SHORT_AFTER: Duration = Duration::from_secs(2);
 const PROBE_WITHIN: Duration = Duration::from_secs(10);
 const PROBE_BYTES_MAX: u64 = 64 * 1024;
 /// Two such buffers for each open stream.

@@ -1,21 +1,31 @@
 //! The link: how bytes travel between agent and edge, and the proof that it is the right edge.
 //!
 //! Nothing outside this module knows which transport it is; a further one is one more file and one
-//! more arm of each enum. No control frames, no retries.
+//! more arm of each enum. `race` chooses, `memory` remembers what won, `proxy` is a way through. No
+//! control frames, no retries.
 
+mod memory;
+mod proxy;
 mod quic;
+mod race;
+mod tls;
 mod verify;
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::future::Either;
+use proto::budget::Budget;
+use proto::code::Code;
 use rustls_pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::addrs;
+use crate::config::{Congestion, LinkChoice, Proxies};
+
+pub(crate) use memory::Memory;
 
 /// Where an edge is and how it proves itself.
 #[derive(Clone, Debug)]
@@ -25,6 +35,26 @@ pub(crate) struct Target {
     /// The name that its certificate must carry. Not resolved: addresses and name are apart.
     pub(crate) server_name: String,
     pub(crate) trust: Trust,
+    pub(crate) congestion: Congestion,
+    /// Memory for what local apps leave unread, of all links together.
+    pub(crate) unread: Budget,
+    pub(crate) route: Route,
+}
+
+/// Which way to an edge.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Route {
+    pub(crate) link: LinkChoice,
+    pub(crate) proxies: Proxies,
+    pub(crate) memory: Memory,
+}
+
+/// What a link is made of.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    Quic,
+    Tls,
 }
 
 /// What an edge's certificate must be signed by. There is no third way in: neither the system's
@@ -45,10 +75,24 @@ pub(crate) enum DialError {
     Unreachable { addrs: String, last: String },
     /// Somebody answered who is not the edge that was meant.
     #[error("whoever answers at {addr} is not the edge that was meant ({reason})")]
-    Untrusted { addr: SocketAddr, reason: String },
+    Untrusted { addr: String, reason: String },
+    /// QUIC was asked for, and only TCP gets there.
+    #[error("UDP to {addrs} does not get through, though TCP does")]
+    UdpBlocked { addrs: String },
+    /// The proxy on the way gives none.
+    #[error("{message}")]
+    Proxy { code: Code, message: String },
     /// The pinned name or the roots cannot be used at all.
     #[error("the edge cannot be verified: {0}")]
     Unusable(String),
+}
+
+/// Why one address gave no link.
+#[derive(Debug)]
+enum AttemptError {
+    Untrusted { addr: String, reason: String },
+    Proxy(proxy::ProxyError),
+    Failed(String),
 }
 
 /// A connection to a verified edge. Cheap to clone; it ends by [`Link::close`], by the edge, or when
@@ -61,6 +105,7 @@ pub(crate) struct Link {
 #[derive(Clone, Debug)]
 enum Transport {
     Quic(quic::QuicLink),
+    Tls(tls::TlsLink),
 }
 
 /// The link has ended.
@@ -96,51 +141,56 @@ pub(crate) struct LinkSend {
 #[derive(Debug)]
 enum ReceiveHalf {
     Quic(quic::QuicReceive),
+    Tls(tls::TlsReceive),
 }
 
 #[derive(Debug)]
 enum SendHalf {
     Quic(quic::QuicSend),
+    Tls(tls::TlsSend),
+}
+
+impl Route {
+    /// What is dialled: a proxy that somebody named is the only way, and carries TLS.
+    fn choice(&self) -> LinkChoice {
+        match self.link {
+            LinkChoice::Auto if self.proxies.is_explicit() => LinkChoice::Tls,
+            link @ (LinkChoice::Auto | LinkChoice::Quic | LinkChoice::Tls) => link,
+        }
+    }
 }
 
 impl Link {
-    /// Dials the target's addresses and verifies whoever answers first.
+    /// Dials the target's addresses as its route says, and verifies whoever answers first.
     ///
     /// # Errors
     /// [`DialError::Untrusted`] when somebody answered who is not the edge, even where other
     /// addresses were silent: that is what a person must hear.
     pub(crate) async fn dial(target: &Target) -> Result<Self, DialError> {
-        let dialler = quic::Dialler::new(target)?;
-        let (found, mut trouble) = resolve_all(&target.addrs).await;
-        let errors = match addrs::race(&found, addrs::STAGGER, |addr| dialler.dial(addr)).await {
-            Ok(link) => {
-                let transport = Transport::Quic(link);
-                return Ok(Self { transport });
-            }
-            Err(errors) => errors,
-        };
-        for error in errors {
-            match error {
-                quic::AttemptError::Untrusted { addr, reason } => {
-                    return Err(DialError::Untrusted { addr, reason });
-                }
-                quic::AttemptError::Failed(reason) => trouble = Some(reason),
-            }
-        }
-        let addrs = target.addrs.join(", ");
-        let last = trouble.unwrap_or_else(|| "no answer".to_owned());
-        // Where there is one address only, it need not be said twice.
-        let last = match last.strip_prefix(&format!("{addrs}: ")) {
-            Some(bare) => bare.to_owned(),
-            None => last,
-        };
-        Err(DialError::Unreachable { addrs, last })
+        let transport = race::dial(target).await?;
+        Ok(Self { transport })
+    }
+
+    /// Dials over QUIC only: whether it works where it did not.
+    pub(crate) async fn dial_quic(target: &Target) -> Result<Self, DialError> {
+        let transport = race::dial_quic(target).await?;
+        Ok(Self { transport })
+    }
+
+    /// Whether a better link is worth looking for: this one is what was left, not what was asked for.
+    pub(crate) fn is_second_best(&self, target: &Target) -> bool {
+        self.kind() == Kind::Tls && target.route.choice() == LinkChoice::Auto
+    }
+
+    pub(crate) const fn kind(&self) -> Kind {
+        self.transport.kind()
     }
 
     /// Opens a stream; the agent opens one, for control.
     pub(crate) async fn open(&self) -> Result<LinkStream, LinkEnded> {
         match &self.transport {
             Transport::Quic(link) => link.open().await.map(LinkStream::from),
+            Transport::Tls(link) => link.open().await.map(LinkStream::from),
         }
     }
 
@@ -148,6 +198,7 @@ impl Link {
     pub(crate) async fn accept(&self) -> Result<LinkStream, LinkEnded> {
         match &self.transport {
             Transport::Quic(link) => link.accept().await.map(LinkStream::from),
+            Transport::Tls(link) => link.accept().await.map(LinkStream::from),
         }
     }
 
@@ -155,6 +206,7 @@ impl Link {
     pub(crate) async fn closed(&self) -> LinkEnded {
         match &self.transport {
             Transport::Quic(link) => link.closed().await,
+            Transport::Tls(link) => link.closed().await,
         }
     }
 
@@ -162,6 +214,23 @@ impl Link {
     pub(crate) async fn close(&self) {
         match &self.transport {
             Transport::Quic(link) => link.close().await,
+            Transport::Tls(link) => link.close().await,
+        }
+    }
+
+    /// A number that changes with everything that comes, acknowledgements included.
+    pub(crate) fn received(&self) -> u64 {
+        match &self.transport {
+            Transport::Quic(link) => link.received(),
+            Transport::Tls(link) => link.received(),
+        }
+    }
+
+    /// Whether local apps that do not read hold so much of this link that it takes no more streams.
+    pub(crate) fn is_over(&self) -> bool {
+        match &self.transport {
+            Transport::Quic(link) => link.is_over(),
+            Transport::Tls(link) => link.is_over(),
         }
     }
 
@@ -169,13 +238,34 @@ impl Link {
     pub(crate) fn round_trip(&self) -> Duration {
         match &self.transport {
             Transport::Quic(link) => link.round_trip(),
+            Transport::Tls(link) => link.round_trip(),
         }
     }
 
-    /// The edge's address.
-    pub(crate) fn peer(&self) -> SocketAddr {
+    /// The edge's address, for people.
+    pub(crate) fn peer(&self) -> String {
         match &self.transport {
             Transport::Quic(link) => link.peer(),
+            Transport::Tls(link) => link.peer(),
+        }
+    }
+}
+
+impl Transport {
+    const fn kind(&self) -> Kind {
+        match self {
+            Self::Quic(_) => Kind::Quic,
+            Self::Tls(_) => Kind::Tls,
+        }
+    }
+}
+
+impl Kind {
+    /// As it is shown and told.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Quic => "quic",
+            Self::Tls => "tls",
         }
     }
 }
@@ -186,6 +276,7 @@ impl LinkReceive {
     pub(crate) async fn reset(&mut self) {
         match &mut self.half {
             ReceiveHalf::Quic(half) => half.reset().await,
+            ReceiveHalf::Tls(half) => half.reset().await,
         }
     }
 }
@@ -195,7 +286,8 @@ impl LinkSend {
     /// after a good end that the edge has received.
     pub(crate) fn stopped(&self) -> impl Future<Output = ()> + Send + 'static {
         match &self.half {
-            SendHalf::Quic(half) => half.stopped(),
+            SendHalf::Quic(half) => Either::Left(half.stopped()),
+            SendHalf::Tls(half) => Either::Right(half.stopped()),
         }
     }
 }
@@ -208,6 +300,7 @@ impl AsyncRead for LinkReceive {
     ) -> Poll<io::Result<()>> {
         match &mut self.half {
             ReceiveHalf::Quic(half) => half.poll_read(cx, buffer),
+            ReceiveHalf::Tls(half) => half.poll_read(cx, buffer),
         }
     }
 }
@@ -220,65 +313,44 @@ impl AsyncWrite for LinkSend {
     ) -> Poll<io::Result<usize>> {
         match &mut self.half {
             SendHalf::Quic(half) => half.poll_write(cx, bytes),
+            SendHalf::Tls(half) => half.poll_write(cx, bytes),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.half {
-            // quinn sends by itself.
-            SendHalf::Quic(_) => Poll::Ready(Ok(())),
+            // Both send by themselves.
+            SendHalf::Quic(_) | SendHalf::Tls(_) => Poll::Ready(Ok(())),
         }
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.half {
             SendHalf::Quic(half) => Poll::Ready(half.finish()),
+            SendHalf::Tls(half) => half.poll_finish(cx),
         }
     }
 }
 
 impl From<(quic::QuicSend, quic::QuicReceive)> for LinkStream {
     fn from((send, receive): (quic::QuicSend, quic::QuicReceive)) -> Self {
-        Self {
-            receive: LinkReceive {
-                half: ReceiveHalf::Quic(receive),
-            },
-            send: LinkSend {
-                half: SendHalf::Quic(send),
-            },
-        }
+        Self::new(SendHalf::Quic(send), ReceiveHalf::Quic(receive))
     }
 }
 
-/// Every address of every entry, and the last trouble with one.
-async fn resolve_all(entries: &[String]) -> (Vec<SocketAddr>, Option<String>) {
-    let mut found = Vec::new();
-    let mut trouble = None;
-    for entry in entries {
-        let resolved = match split_host_port(entry) {
-            None => Err("this is not host:port".to_owned()),
-            Some((host, port)) => {
-                let look_up = tokio::time::timeout(RESOLVE_WITHIN, addrs::resolve(host, port));
-                match look_up.await {
-                    Ok(Ok(addrs)) => Ok(addrs),
-                    Ok(Err(_)) => Err("the name has no address here".to_owned()),
-                    Err(_) => Err("looking the name up took too long".to_owned()),
-                }
-            }
-        };
-        match resolved {
-            Ok(addrs) => {
-                for addr in addrs {
-                    if !found.contains(&addr) {
-                        found.push(addr);
-                    }
-                }
-            }
-            Err(why) => trouble = Some(format!("{entry}: {why}")),
+impl From<(tls::TlsSend, tls::TlsReceive)> for LinkStream {
+    fn from((send, receive): (tls::TlsSend, tls::TlsReceive)) -> Self {
+        Self::new(SendHalf::Tls(send), ReceiveHalf::Tls(receive))
+    }
+}
+
+impl LinkStream {
+    const fn new(send: SendHalf, receive: ReceiveHalf) -> Self {
+        Self {
+            receive: LinkReceive { half: receive },
+            send: LinkSend { half: send },
         }
     }
-    found.truncate(ADDRS_MAX);
-    (found, trouble)
 }
 
 /// `host:port` or `[v6]:port`.
@@ -294,10 +366,6 @@ pub(crate) fn split_host_port(text: &str) -> Option<(&str, u16)> {
     let port = port.parse().ok().filter(|port| *port != 0)?;
     (!host.is_empty()).then_some((host, port))
 }
-
-/// Addresses of one dial: with the stagger of the race, the last begins after four seconds.
-const ADDRS_MAX: usize = 16;
-const RESOLVE_WITHIN: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 pub(crate) mod tests;

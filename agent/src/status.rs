@@ -25,6 +25,8 @@ pub(crate) enum Event {
         /// Its address, or the addresses that are tried.
         edge: Option<String>,
         latency: Option<Duration>,
+        /// What the link to it is made of, while there is one.
+        link: Option<&'static str>,
         /// Why it is not online.
         trouble: Option<Trouble>,
     },

@@ -1,8 +1,10 @@
-//! The local app: its address as people write it, and a connection to it.
+//! The local app: its address as people write it, and a connection to it, with TLS where it wants that.
 //!
 //! Knows nothing of tunnels. A failure to connect is typed, because the edge turns it into a page.
 
+mod connection;
 mod health;
+mod tls;
 
 use std::fmt;
 use std::io;
@@ -13,14 +15,25 @@ use tokio::net::TcpStream;
 use url::{Host, Url};
 
 use crate::addrs;
+use tls::Refused;
 
+pub(crate) use connection::Connection;
 pub(crate) use health::{Health, Watched};
+pub(crate) use tls::{Roots, Tls};
 
-/// An address that plain HTTP is spoken to.
+/// An address that HTTP is spoken to.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Upstream {
+    scheme: Scheme,
     host: Host<String>,
     port: u16,
+}
+
+/// What is spoken there below HTTP.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Scheme {
+    Http,
+    Https,
 }
 
 /// Why a text is no usable upstream. The code's next step says what to write instead.
@@ -53,10 +66,40 @@ pub(crate) enum DialError {
         /// For people.
         upstream: String,
     },
+    /// Its certificate proves nothing to us.
+    #[error("the certificate of {upstream} is not trusted here: {why}")]
+    Untrusted {
+        /// For people.
+        upstream: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Its certificate is somebody else's.
+    #[error("the certificate of {upstream} is for another name: {why}")]
+    NameMismatch {
+        /// For people.
+        upstream: String,
+        /// The names.
+        why: String,
+    },
+    /// It takes TLS, and no HTTP of the version that was asked for.
+    #[error("{upstream} does not speak the version of HTTP that it was meant to")]
+    Protocol {
+        /// For people.
+        upstream: String,
+    },
+    /// No handshake.
+    #[error("there is no TLS with {upstream}: {why}")]
+    Tls {
+        /// For people.
+        upstream: String,
+        /// What happened.
+        why: String,
+    },
 }
 
 impl Upstream {
-    /// Parses `8080`, `host:port` or `http://host[:port]`.
+    /// Parses `8080`, `host:port`, `http://host[:port]` or `https://host[:port]`.
     ///
     /// # Errors
     /// A sentence that says what is wrong.
@@ -76,21 +119,18 @@ impl Upstream {
             let port = text.parse().ok().filter(|port| *port != 0);
             let port = port.ok_or_else(|| invalid("a port is a number from 1 to 65535"))?;
             return Ok(Self {
+                scheme: Scheme::Http,
                 host: Host::Domain("localhost".to_owned()),
                 port,
             });
         }
-        let scheme = text.split_once("://").map(|(scheme, _)| scheme);
-        let address = match scheme.map(str::to_ascii_lowercase).as_deref() {
-            None => format!("http://{text}"),
-            Some("http") => text.to_owned(),
-            Some("https") => {
-                return Err(invalid(
-                    "this version speaks only plain HTTP to the local app; give its http:// address",
-                ));
-            }
+        let written = text.split_once("://").map(|(scheme, _)| scheme);
+        let (scheme, address) = match written.map(str::to_ascii_lowercase).as_deref() {
+            None => (Scheme::Http, format!("http://{text}")),
+            Some("http") => (Scheme::Http, text.to_owned()),
+            Some("https") => (Scheme::Https, text.to_owned()),
             Some(_) => {
-                return Err(invalid("only http:// is served"));
+                return Err(invalid("only http:// and https:// are served"));
             }
         };
         let url = Url::parse(&address).map_err(|_| invalid("it is no address"))?;
@@ -105,8 +145,8 @@ impl Upstream {
             ));
         }
         let host = url.host().ok_or_else(|| invalid("it names no host"))?;
-        let port = match scheme {
-            Some(_) => url.port().unwrap_or(80),
+        let port = match written {
+            Some(_) => url.port().unwrap_or_else(|| scheme.port()),
             // Without a scheme the port must be written: "8o80" would else mean a host of that name.
             None => explicit_port(text).ok_or_else(|| invalid("it names no port"))?,
         };
@@ -114,27 +154,66 @@ impl Upstream {
             return Err(invalid("a port is a number from 1 to 65535"));
         }
         Ok(Self {
+            scheme,
             host: host.to_owned(),
             port,
         })
     }
 
+    /// Whether it speaks TLS.
+    pub(crate) fn is_https(&self) -> bool {
+        self.scheme == Scheme::Https
+    }
+
+    /// Its host, as a certificate names it.
+    pub(crate) fn host(&self) -> String {
+        self.host.to_string()
+    }
+
+    /// `host:port` as a Host header says it: without the scheme's own port.
+    pub(crate) fn authority(&self) -> String {
+        if self.port == self.scheme.port() {
+            self.host.to_string()
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+
     /// Connects within [`DIAL_WITHIN`].
     ///
     /// A name's addresses are raced, so that an app on `::1` only, or on `127.0.0.1` only, is found
-    /// either way. Dropping the future drops every attempt.
+    /// either way. With `tls` it is a connection once the handshake is done. Dropping the future drops
+    /// every attempt.
     ///
     /// # Errors
     /// [`DialError`], whose [`DialError::code`] the edge is told.
-    pub(crate) async fn dial(&self) -> Result<TcpStream, DialError> {
-        let connect = tokio::time::timeout(DIAL_WITHIN, self.connect());
-        let stream = connect.await.map_err(|_| DialError::TimedOut {
+    pub(crate) async fn dial(&self, tls: Option<&Tls>) -> Result<Connection, DialError> {
+        let dial = async {
+            let stream = self.connect().await?;
+            // Small writes (a WebSocket frame, an event) must not wait for an acknowledgement. Failing
+            // to set it costs milliseconds, not correctness.
+            let _ = stream.set_nodelay(true);
+            let Some(tls) = tls else {
+                return Ok(Connection::Plain(stream));
+            };
+            let connected = tls.connect(stream).await;
+            let stream = connected.map_err(|refused| self.refused(refused))?;
+            Ok(Connection::Tls(Box::new(stream)))
+        };
+        let dialled = tokio::time::timeout(DIAL_WITHIN, dial).await;
+        dialled.map_err(|_| DialError::TimedOut {
             upstream: self.to_string(),
-        })??;
-        // Small writes (a WebSocket frame, an event) must not wait for an acknowledgement. Failing to
-        // set it costs milliseconds, not correctness.
-        let _ = stream.set_nodelay(true);
-        Ok(stream)
+        })?
+    }
+
+    fn refused(&self, refused: Refused) -> DialError {
+        let upstream = self.to_string();
+        match refused {
+            Refused::Certificate(why) => DialError::Untrusted { upstream, why },
+            Refused::Name(why) => DialError::NameMismatch { upstream, why },
+            Refused::Protocol => DialError::Protocol { upstream },
+            Refused::Handshake(why) => DialError::Tls { upstream, why },
+        }
     }
 
     async fn connect(&self) -> Result<TcpStream, DialError> {
@@ -159,7 +238,20 @@ impl Upstream {
 
 impl fmt::Display for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}:{}", self.host, self.port)
+        let scheme = match self.scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        };
+        write!(f, "{scheme}://{}:{}", self.host, self.port)
+    }
+}
+
+impl Scheme {
+    const fn port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
     }
 }
 
@@ -169,6 +261,10 @@ impl DialError {
         match self {
             Self::Refused { .. } | Self::Unresolved { .. } => Code::UpstreamUnreachable,
             Self::TimedOut { .. } => Code::UpstreamTimeout,
+            Self::Untrusted { .. } => Code::UpstreamUntrusted,
+            Self::NameMismatch { .. } => Code::UpstreamNameMismatch,
+            Self::Protocol { .. } => Code::UpstreamProtocolMismatch,
+            Self::Tls { .. } => Code::UpstreamTlsFailed,
         }
     }
 
@@ -182,6 +278,10 @@ impl DialError {
             Self::TimedOut { .. } => {
                 "check that the host is up and that no firewall drops the connection".to_owned()
             }
+            Self::Untrusted { .. }
+            | Self::NameMismatch { .. }
+            | Self::Protocol { .. }
+            | Self::Tls { .. } => self.code().next_step().to_owned(),
         }
     }
 }

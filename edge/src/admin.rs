@@ -16,13 +16,14 @@ pub(crate) mod routes;
 pub(crate) mod socket;
 pub(crate) mod views;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use jiff::Timestamp;
-use proto::id::{EdgeId, EndpointId, RequestId};
+use proto::id::{EdgeId, EndpointId, RequestId, TunnelId};
 
 use crate::clock::Clock;
 use crate::model::change::Scope;
@@ -42,6 +43,8 @@ pub(crate) struct AdminParts {
     pub(crate) clock: Clock,
     pub(crate) issuer: AuthtokenIssuer,
     pub(crate) presence: Box<dyn Fn() -> Presence + Send + Sync>,
+    /// Orders the edge to drain, with a bound, and to end.
+    pub(crate) drain: Box<dyn Fn(Duration) + Send + Sync>,
     pub(crate) verify_provider: VerifyProvider,
     /// Whether addresses have places: otherwise the dashboard says how to get them.
     pub(crate) knows_places: bool,
@@ -67,6 +70,33 @@ pub(crate) struct Presence {
     /// Sessions in the live table.
     pub(crate) sessions: u64,
     pub(crate) online: Vec<EndpointId>,
+    /// Public connections that are open.
+    pub(crate) connections: u64,
+    /// Exchanges under way on all tunnels.
+    pub(crate) exchanges: u64,
+    /// Memory of the process, where the system tells.
+    pub(crate) resident_bytes: Option<u64>,
+    pub(crate) links: Vec<LinkPresence>,
+    /// Nobody is inside any more: the edge is about to end.
+    pub(crate) is_emptied: bool,
+    /// Exchanges that a drain cut.
+    pub(crate) cut: u64,
+}
+
+/// An agent's link.
+#[derive(Clone, Debug)]
+pub(crate) struct LinkPresence {
+    pub(crate) tunnel: TunnelId,
+    pub(crate) transport: &'static str,
+    pub(crate) address: SocketAddr,
+    pub(crate) agent_version: String,
+    pub(crate) os: String,
+    pub(crate) round_trip: Duration,
+    /// Exchanges under way.
+    pub(crate) streams: u64,
+    /// Bytes held for visitors that do not read.
+    pub(crate) held_bytes: u64,
+    pub(crate) endpoints: Vec<EndpointId>,
 }
 
 /// A provider that an operator wants to add. Its secret plays no part in the trial.

@@ -45,7 +45,7 @@ use crate::store::{Store, StoreError};
 
 pub(crate) use authorize::Verdict;
 pub(crate) use fetch::wants_page;
-pub(crate) use permit::Permit;
+pub(crate) use permit::{Delivery, Permit};
 pub(crate) use reply::Reply;
 
 /// Judges requests and answers the paths that belong to logging in. Shared by all workers.
@@ -117,8 +117,8 @@ impl Auth {
     /// Who is signed in, for the upstream. Empty for a permit without a session.
     pub(crate) fn identity_headers(&self, permit: &Permit) -> Vec<(HeaderName, HeaderValue)> {
         permit.session().map_or_else(Vec::new, |session| {
-            let origin = self.origin(permit.endpoint());
-            self.assertions.headers(session, &origin, self.clock.now())
+            let origin = || self.origin(permit.endpoint());
+            self.assertions.headers(session, origin, self.clock.now())
         })
     }
 

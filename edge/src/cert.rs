@@ -1,6 +1,6 @@
 //! Certificates by name: the operator's files, the development CA, the link CA of agents.
 //!
-//! No HTTP here. The two TLS configurations of the edge are built in this module only.
+//! No HTTP here. The TLS configurations of the edge are built in this module only.
 
 mod choose;
 mod dev_ca;
@@ -16,4 +16,4 @@ pub(crate) use dev_ca::DevCa;
 pub(crate) use error::CertError;
 pub(crate) use files::FileCert;
 pub(crate) use link_ca::LinkCa;
-pub(crate) use tls::{quic_config, tcp_config};
+pub(crate) use tls::{Public, quic_config};

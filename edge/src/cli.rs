@@ -8,16 +8,20 @@ mod act;
 mod client;
 mod docs;
 mod print;
+mod state;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use proto::code::Code;
 
 use crate::admin::views::ErrorView;
-use crate::config::{ConfigError, KeyEnvironment, Overrides, Settings, default_data_dir};
+use crate::config::{
+    ConfigError, KeyEnvironment, Overrides, Settings, default_data_dir, parse_duration,
+};
 
 /// Sallyport's edge: ends TLS in public, knows who is signed in, decides, and cuts.
 #[derive(Debug, Parser)]
@@ -93,6 +97,12 @@ enum Ask {
     },
     /// How the running edge is
     Status,
+    /// End the running edge politely: agents go elsewhere, what is open finishes
+    Drain {
+        /// How long open exchanges may take; what is left is cut then
+        #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
+        timeout: Duration,
+    },
     /// Copy the store into a new file, while the edge runs
     Backup {
         /// The new file; nothing is overwritten
@@ -111,6 +121,13 @@ struct ServeFlags {
     /// The domain under which endpoints live, over the file's
     #[arg(long)]
     domain: Option<String>,
+    /// A listener for /metrics, /healthz and /readyz, without a login: for loopback or a private
+    /// network; over the file's [default: none]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<SocketAddr>,
+    /// A file for the access log, opened anew on SIGHUP; over the file's [default: standard error]
+    #[arg(long, value_name = "FILE")]
+    access_log: Option<PathBuf>,
     /// What to log, such as `info` or `edge=debug`
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
@@ -201,6 +218,8 @@ enum Config {
 enum Docs {
     /// The configuration's reference, in Markdown
     Config,
+    /// Every metric that an edge serves, in Markdown
+    Metrics,
     /// Every route of API, dashboard and socket with what it needs, as JSON
     Routes,
 }
@@ -304,6 +323,8 @@ fn dispatch(cli: Cli) -> Result<Outcome, CliError> {
                 listen: flags.listen,
                 domain: flags.domain,
                 data_dir,
+                metrics: flags.metrics,
+                access_log: flags.access_log,
             };
             let settings =
                 Settings::load(flags.config.as_deref(), overrides, KeyEnvironment::read())?;
@@ -320,10 +341,15 @@ fn dispatch(cli: Cli) -> Result<Outcome, CliError> {
         Command::Completion { shell } => docs::completion(&mut Cli::command(), shell),
         Command::Man { dir } => docs::man(Cli::command(), dir.as_deref())?,
         Command::Docs(Docs::Config) => print::text(&crate::config::reference()),
+        Command::Docs(Docs::Metrics) => print::text(&crate::metrics::reference()),
         Command::Docs(Docs::Routes) => print::json(&crate::admin::routes::all()),
         Command::Ask(ask) => act::ask(ask, &data_folder(data_dir)?, json)?,
     }
     Ok(Outcome::Exit(ExitCode::SUCCESS))
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "such as 30s, 5m or 1m30s".to_owned())
 }
 
 fn data_folder(flag: Option<PathBuf>) -> Result<PathBuf, CliError> {
@@ -338,6 +364,7 @@ Examples:
   edge provider add google --client-id ID --client-secret-file FILE
   edge authtoken create                               for `agent config add-authtoken`
   edge operator link                                  into the dashboard
+  edge drain --timeout 30s                            before an upgrade
 
 Exit codes:
   0 done               3 configuration

@@ -9,6 +9,7 @@ mod checks;
 mod duration;
 mod file;
 mod folder;
+mod links;
 mod reference;
 
 use std::net::SocketAddr;
@@ -18,7 +19,9 @@ use std::time::Duration;
 use crate::cert::{CertError, FileCert};
 use crate::model::site::ReservedHost;
 use crate::secret::{ClusterKey, Secret};
+use crate::tunnel::link::Congestion;
 
+pub(crate) use duration::parse as parse_duration;
 pub(crate) use folder::{data_dir_flag, default_data_dir};
 pub(crate) use reference::reference;
 
@@ -38,15 +41,32 @@ pub(crate) struct Settings {
     pub(crate) idle_timeout: Duration,
     pub(crate) body_timeout: Duration,
     pub(crate) connections_per_address: u32,
+    /// Requests, downloads, WebSockets that are open at a time.
+    pub(crate) exchanges_max: u32,
+    pub(crate) links: Links,
     /// `None`: the development CA of the data folder, on loopback only.
     pub(crate) certificate: Option<CertificateFiles>,
     /// Where agents are told to connect, as `host:port`. Empty: worked out from the rest.
     pub(crate) advertise: Vec<String>,
+    /// The listener for metrics and health; `None`: there is none.
+    pub(crate) metrics: Option<SocketAddr>,
+    /// A file of its own for the access log; `None`: with everything else.
+    pub(crate) access_log: Option<PathBuf>,
     pub(crate) session_life: Duration,
     pub(crate) session_idle: Option<Duration>,
     /// `None`: the word that the data folder keeps.
     domain: Option<String>,
     cluster_key: KeySource,
+}
+
+/// How links to agents behave.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Links {
+    pub(crate) congestion: Congestion,
+    /// What readers of one agent may leave unread, beyond what all of its streams share.
+    pub(crate) unread_per_agent_bytes: u64,
+    /// The same of all agents together.
+    pub(crate) unread_bytes: u64,
 }
 
 /// The operator's certificate and its private key, both PEM.
@@ -74,6 +94,8 @@ pub(crate) struct Overrides {
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) domain: Option<String>,
     pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) metrics: Option<SocketAddr>,
+    pub(crate) access_log: Option<PathBuf>,
 }
 
 /// What the environment says of the cluster key.

@@ -2,7 +2,7 @@
 //!
 //! Floors, top to bottom (imports go down only, `cargo xtask tidy` checks): `main cli server config
 //! follow` · `ingress admin` · `auth` · `route session tunnel` · `store idp context cert` ·
-//! `policy trust` · `model clock secret shutdown` · the crate `proto`.
+//! `policy trust` · `model clock metrics secret shutdown` · the crate `proto`.
 
 mod admin;
 mod auth;
@@ -14,6 +14,7 @@ mod context;
 mod follow;
 mod idp;
 mod ingress;
+mod metrics;
 mod model;
 mod policy;
 mod route;
@@ -27,6 +28,7 @@ mod trust;
 mod tunnel;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use mimalloc::MiMalloc;
 
@@ -56,14 +58,21 @@ fn run(serve: Serve) -> ExitCode {
         json,
         log,
     } = serve;
-    let filter = log.as_deref().unwrap_or("info");
+    let wanted = telemetry::Wanted {
+        filter: log.unwrap_or_else(|| "info".to_owned()),
+        json,
+        access_log: settings.access_log.clone(),
+    };
     let run = || {
-        telemetry::start(filter, json)?;
+        let log = Arc::new(telemetry::start(&wanted)?);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .map_err(StartError::Io)?;
-        runtime.block_on(server::run(settings, json))
+        let ended = runtime.block_on(server::run(settings, json, Arc::clone(&log)));
+        // What was logged comes before what is said of the end.
+        drop((runtime, log));
+        ended
     };
     match run() {
         Ok(()) => ExitCode::SUCCESS,

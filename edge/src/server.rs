@@ -2,22 +2,26 @@
 
 mod bound;
 mod doors;
+mod drain;
 mod error;
 pub(crate) mod providers;
 mod ready;
+mod watch;
 mod workers;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use proto::budget::Budget;
 use proto::id::EdgeId;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_rustls::TlsAcceptor;
+use tokio::sync::mpsc;
 
-use crate::admin::{Admin, AdminParts, AuthtokenIssuer, Presence};
+use crate::admin::{Admin, AdminParts, AuthtokenIssuer};
 use crate::auth::{Auth, AuthParts};
-use crate::cert::{DevCa, FileCert, LinkCa, Resolver, Web, quic_config, tcp_config};
+use crate::cert::{DevCa, FileCert, LinkCa, Public, Resolver, Web, quic_config};
 use crate::clock::Clock;
 use crate::config::{Prepared, Settings};
 use crate::context::{GeoIp, UserAgents};
@@ -25,6 +29,7 @@ use crate::follow::Follow;
 use crate::idp::{Http, HttpOptions, Providers};
 use crate::ingress::listener::Admission;
 use crate::ingress::{Ingress, Limits};
+use crate::metrics::Metrics;
 use crate::model::site::{ReservedHost, Site};
 use crate::route::table::Table;
 use crate::secret::{self, ClusterKey};
@@ -35,29 +40,36 @@ use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::store::embedded::Embedded;
 use crate::store::seal::Sealer;
+use crate::telemetry::Log;
 use crate::trust::lease::Lease;
 use crate::tunnel::bind::Binder;
-use crate::tunnel::link::Listener;
+use crate::tunnel::link::Seat;
 use crate::tunnel::listen::Tunnels;
 use crate::tunnel::registry::Registry;
 
 use bound::Bound;
 pub(crate) use error::StartError;
+pub(crate) use ready::progress;
 use workers::Workers;
 
 /// Runs an edge until it is asked to stop. With `json`, says on standard output, in one line, when it
 /// is ready; otherwise it says so for people.
-pub(crate) async fn run(settings: Settings, json: bool) -> Result<(), StartError> {
-    Edge::build(&settings).await?.serve(json).await
+pub(crate) async fn run(settings: Settings, json: bool, log: Arc<Log>) -> Result<(), StartError> {
+    Edge::build(&settings).await?.serve(json, log).await
 }
 
 /// Every part, built and not yet serving.
 struct Edge {
     ready: ready::Ready,
-    bound: Bound,
+    tcp: Vec<std::net::TcpListener>,
+    seats: Vec<Seat>,
     ingress: Arc<Ingress>,
-    acceptor: TlsAcceptor,
+    tls: Public,
     admission: Arc<Admission>,
+    /// Drains that the operator ordered, each with its bound.
+    drain_ordered: mpsc::Receiver<Duration>,
+    /// Exchanges that a drain cut.
+    cut: Arc<AtomicU64>,
     admin: Arc<Admin>,
     tunnels: Tunnels,
     live: Arc<Live>,
@@ -107,7 +119,7 @@ impl Edge {
             files,
         } = web_certificates(settings, &site)?;
         let resolver = Arc::new(Resolver::new(&link_name, link_ca.issue(&link_name)?, web));
-        let acceptor = TlsAcceptor::from(tcp_config(Arc::clone(&resolver), &[b"h2", b"http/1.1"])?);
+        let tls = Public::new(&resolver, &link_name)?;
         let quic = quic_config(resolver, &[proto::version::ALPN_AGENT])?;
 
         let http = Http::new(&HttpOptions {
@@ -117,9 +129,13 @@ impl Edge {
         let providers = Arc::new(Providers::default());
         let routes = Arc::new(Table::default());
         let registry = Arc::new(Registry::default());
-        let live = Arc::new(Live::new(Arc::clone(&store)));
+        let metrics = Arc::new(Metrics::default());
+        let live = Arc::new(Live::new(Arc::clone(&store), Arc::clone(&metrics)));
         let revocations = Revocations::new(Arc::clone(&store), clock);
         let geoip = Arc::new(GeoIp::open(settings.geoip.as_deref()));
+        let admission = Admission::new(CONNECTIONS_MAX, settings.connections_per_address as usize);
+        let (drain_orders, drain_ordered) = mpsc::channel(1);
+        let cut = Arc::<AtomicU64>::default();
         let auth = Auth::new(AuthParts {
             store: Arc::clone(&store),
             live: Arc::clone(&live),
@@ -144,7 +160,21 @@ impl Edge {
                 server_name: link_name,
                 link_ca_key: link_ca.public_key(),
             },
-            presence: presence(edge_id, clock, &live, &registry),
+            presence: watch::presence(
+                edge_id,
+                clock,
+                watch::Present {
+                    live: Arc::clone(&live),
+                    registry: Arc::clone(&registry),
+                    admission: Arc::clone(&admission),
+                    shutdown: shutdown.clone(),
+                    cut: Arc::clone(&cut),
+                },
+            ),
+            drain: Box::new(move |limit| {
+                // The first order counts.
+                let _ = drain_orders.try_send(limit);
+            }),
             verify_provider: providers::verifier(http.clone()),
             knows_places: settings.geoip.is_some(),
         });
@@ -161,15 +191,13 @@ impl Edge {
         .start()
         .await
         .map_err(StartError::Store)?;
+        let links = settings.links;
+        let budget = Budget::new(links.unread_per_agent_bytes, links.unread_bytes);
+        let reset_key = cluster_key.derive("link reset");
+        let seats = Seat::all(bound.udp, quic, &reset_key, links.congestion, &budget)
+            .map_err(StartError::Io)?;
         let tunnels = Tunnels {
-            listener: Arc::new(
-                Listener::new(
-                    bound.udp.try_clone().map_err(StartError::Io)?,
-                    quic,
-                    &cluster_key.derive("link reset"),
-                )
-                .map_err(StartError::Io)?,
-            ),
+            listeners: Arc::default(),
             registry: Arc::clone(&registry),
             store: Arc::clone(&store),
             binder: binder(settings, &store, &site, clock, &cluster_key),
@@ -178,6 +206,7 @@ impl Edge {
             edge: edge_id,
             clock,
             shutdown: shutdown.clone(),
+            budget,
             deciding: Arc::default(),
         };
         let ready = ready::Ready::new(&site, bound.address, &settings.data_dir, ca_file);
@@ -187,23 +216,31 @@ impl Edge {
             routes,
             auth,
             registry,
+            metrics,
             api: doors::wired(admin.api()),
             dashboard: doors::wired(admin.dashboard()),
+            links: {
+                let tunnels = tunnels.clone();
+                Box::new(move |stream, peer| tunnels.take(stream, peer))
+            },
             limits: Limits {
                 handshake: HANDSHAKE,
                 header_read: settings.header_timeout,
                 idle: settings.idle_timeout,
                 body_idle: settings.body_timeout,
                 head_bytes_max: HEAD_BYTES_MAX,
+                exchanges_max: settings.exchanges_max as usize,
             },
             shutdown: shutdown.clone(),
         });
-        let admission = Admission::new(CONNECTIONS_MAX, settings.connections_per_address as usize);
         Ok(Self {
             ready,
-            bound,
+            drain_ordered,
+            cut,
+            tcp: bound.tcp,
+            seats,
             ingress,
-            acceptor,
+            tls,
             admission,
             admin,
             tunnels,
@@ -219,21 +256,21 @@ impl Edge {
 
     /// Serves until a signal, then drains: accepting stops first, then agents are told, open
     /// exchanges finish within a bound, and the last activity is written.
-    async fn serve(self, json: bool) -> Result<(), StartError> {
+    async fn serve(mut self, json: bool, log: Arc<Log>) -> Result<(), StartError> {
         let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Io)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Io)?;
         let socket =
             doors::operator_socket(&self.settings.data_dir, self.admin.socket(), &self.shutdown)
                 .await?;
         let workers = Workers::start(
-            self.bound.tcp,
+            self.tcp,
+            self.seats,
+            &self.tunnels,
             &self.ingress,
-            &self.acceptor,
+            &self.tls,
             &self.admission,
         )
         .map_err(StartError::Io)?;
-        let tunnels = self.tunnels.clone();
-        self.shutdown.spawn(self.tunnels.run());
         self.shutdown.spawn(activity::run(
             Arc::clone(&self.live),
             Arc::clone(&self.store),
@@ -253,27 +290,68 @@ impl Edge {
             self.shutdown.clone(),
             geoip_reload(self.geoip),
         ));
+        let mut hang_up = signal(SignalKind::hangup()).map_err(StartError::Io)?;
+        let reopen = {
+            let log = Arc::clone(&log);
+            async move {
+                while hang_up.recv().await.is_some() {
+                    log.reopen();
+                }
+            }
+        };
+        self.shutdown
+            .spawn(until_shutdown(self.shutdown.clone(), reopen));
+        let parts = watch::Parts {
+            edge: self.tunnels.edge,
+            ingress: Arc::clone(&self.ingress),
+            admission: Arc::clone(&self.admission),
+            live: Arc::clone(&self.live),
+            store: Arc::clone(&self.store),
+            log,
+        };
+        let watch = watch::open(self.settings.metrics, parts).await?;
+        self.ready.metrics = watch.as_ref().map(|watch| watch.address);
         // The operator's socket and the workers are there: whoever reads this may go on at once.
         ready::announce(&self.ready, json);
 
+        let limit = tokio::select! {
+            _ = terminate.recv() => DRAIN,
+            _ = interrupt.recv() => DRAIN,
+            Some(limit) = self.drain_ordered.recv() => limit,
+        };
+        tracing::info!(
+            limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
+            "draining"
+        );
+        let inside = drain::Inside {
+            ingress: Arc::clone(&self.ingress),
+            admission: Arc::clone(&self.admission),
+            live: Arc::clone(&self.live),
+            cut: self.cut,
+        };
+        let again = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        inside
+            .leave(limit, again, |exchanges, left| {
+                ready::draining(exchanges, left, json);
+            })
+            .await;
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("draining");
-        self.shutdown.begin();
-        tokio::select! {
-            done = self.shutdown.finished(DRAIN) => {
+            done = self.shutdown.finished(GOODBYES) => {
                 if !done {
-                    tracing::warn!("some exchanges did not finish in time");
+                    tracing::debug!("some tasks did not end in time");
                 }
             }
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tunnels.end().await;
+        self.tunnels.end().await;
         activity::flush(&self.live, &self.store).await;
-        drop(socket);
+        drop((socket, watch));
         let halted = tokio::task::spawn_blocking(move || workers.halt());
         if tokio::time::timeout(HALT, halted).await.is_err() {
             tracing::warn!("workers did not halt in time");
@@ -382,22 +460,6 @@ fn binder(
     }
 }
 
-fn presence(
-    edge: EdgeId,
-    clock: Clock,
-    live: &Arc<Live>,
-    registry: &Arc<Registry>,
-) -> Box<dyn Fn() -> Presence + Send + Sync> {
-    let (live, registry, started_at) = (Arc::clone(live), Arc::clone(registry), clock.now());
-    Box::new(move || Presence {
-        edge,
-        started_at,
-        tunnels: registry.tunnels() as u64,
-        sessions: live.len() as u64,
-        online: registry.online(),
-    })
-}
-
 /// Where agents are told to connect: what the operator says, else the domain, else the listener.
 fn advertised(settings: &Settings, site: &Site, bound: std::net::SocketAddr) -> Vec<String> {
     if !settings.advertise.is_empty() {
@@ -429,6 +491,8 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 const CONNECTIONS_MAX: usize = 65_536;
 /// How long open exchanges may go on after a stop was asked for.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long tunnels and tasks may take to end once nobody is inside.
+const GOODBYES: Duration = Duration::from_secs(2);
 const HALT: Duration = Duration::from_secs(2);
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 /// How long an entry of the live table stays without being held.

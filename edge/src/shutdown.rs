@@ -1,4 +1,7 @@
 //! One signal to stop and one place that waits for all tasks: every long task is spawned here.
+//!
+//! A stop has two steps: first the doors, so that what is open can finish over the tunnels; then,
+//! when the doors are empty or have had their time, the tunnels.
 
 use std::future::Future;
 use std::time::Duration;
@@ -10,6 +13,7 @@ use tokio_util::task::TaskTracker;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shutdown {
     token: CancellationToken,
+    emptied: CancellationToken,
     tasks: TaskTracker,
 }
 
@@ -30,6 +34,20 @@ impl Shutdown {
     /// Waits until somebody called [`Shutdown::begin`].
     pub(crate) async fn begun(&self) {
         self.token.cancelled().await;
+    }
+
+    /// Says that nobody is inside any more: what served visitors may go, too.
+    pub(crate) fn set_emptied(&self) {
+        self.emptied.cancel();
+    }
+
+    pub(crate) fn has_emptied(&self) -> bool {
+        self.emptied.is_cancelled()
+    }
+
+    /// Waits until somebody called [`Shutdown::set_emptied`].
+    pub(crate) async fn emptied(&self) {
+        self.emptied.cancelled().await;
     }
 
     /// Spawns a task on the current runtime that [`Shutdown::finished`] waits for.

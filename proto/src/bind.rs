@@ -1,6 +1,7 @@
 //! What an agent asks for when it binds: a name, an upstream, and options as its flags state them.
 //! Only sizes are judged here; what the words mean is the edge's to decide.
 
+use alloc::borrow::ToOwned as _;
 use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
@@ -28,6 +29,27 @@ pub struct BindRequest {
     /// The login in front of the endpoint; without one it is open to all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login: Option<LoginOptions>,
+    /// Which HTTP the edge speaks to the upstream, through the stream. Whether there is TLS below it is
+    /// the agent's business.
+    #[serde(default, skip_serializing_if = "UpstreamProtocol::is_default")]
+    pub upstream_protocol: UpstreamProtocol,
+    /// What the upstream is sent as `Host`, or `:authority`; without one, what the visitor named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_header: Option<String>,
+}
+
+/// Which HTTP an upstream is spoken to in.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 with prior knowledge (RFC 9113 §3.3).
+    Http2,
+    /// A newer agent's; refused, since speaking anything else would be a guess.
+    #[serde(other)]
+    Unknown,
 }
 
 /// The login that an agent wants in front of its endpoint.
@@ -74,8 +96,40 @@ impl BindRequest {
             let max = limits::UPSTREAM_BYTES_MAX;
             return Err(refusal(Code::UpstreamInvalid, "the upstream", max));
         }
+        if self.upstream_protocol == UpstreamProtocol::Unknown {
+            let message = "this edge speaks HTTP/1.1 and HTTP/2 to an upstream".to_owned();
+            return Err((Code::UpstreamInvalid, message));
+        }
+        if let Some(host) = &self.host_header
+            && !is_authority(host)
+        {
+            let message = format!(
+                "{:?} is not usable as a Host header",
+                limits::clip(host, 80)
+            );
+            return Err((Code::UpstreamInvalid, message));
+        }
         self.login.as_ref().map_or(Ok(()), LoginOptions::check)
     }
+}
+
+impl UpstreamProtocol {
+    /// Whether it need not be said.
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde's skip_serializing_if passes a reference"
+    )]
+    fn is_default(&self) -> bool {
+        *self == Self::Http1
+    }
+}
+
+/// `host` or `host:port`, as a Host header takes it: no user, no path, nothing that ends a header.
+fn is_authority(text: &str) -> bool {
+    (1..=limits::ADDR_BYTES_MAX).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
 }
 
 impl LoginOptions {

@@ -75,7 +75,7 @@ codes! {
     1007 RequestTimeout "request_timeout" 408 Client "The request did not arrive in time." "Send it again on a better connection.";
     1008 TooManyConnections "too_many_connections" 429 Client "This address has too many connections." "Close some and try again.";
     1009 BadRequest "bad_request" 400 Client "The request is malformed or was broken off." "Correct it and send it again.";
-    1010 UpgradeRefused "upgrade_refused" 400 Client "This upgrade is not possible." "Ask for a WebSocket with GET over HTTP/1.1.";
+    1010 UpgradeRefused "upgrade_refused" 400 Client "This upgrade is not possible." "Ask for a WebSocket with GET over HTTP/1.1, or with CONNECT over HTTP/2.";
     1011 MethodNotAllowed "method_not_allowed" 405 Client "The method is not allowed here." "Use one of the methods in the Allow header.";
     1012 UnknownPath "unknown_path" 404 Client "There is nothing under this path." "Check the address.";
     1013 BodyTimeout "body_timeout" 408 Client "The request's body stopped arriving." "Send it again on a better connection.";
@@ -135,18 +135,31 @@ codes! {
     3017 ControlTimeout "control_timeout" 408 Agent "The other side did not answer in time." "Check the connection between agent and edge.";
     3018 TooManyEndpoints "too_many_endpoints" 429 Agent "One agent may not serve so many endpoints." "Start another agent.";
     3019 EdgeDraining "edge_draining" 503 Us "The edge is stopping." "Try again in a moment.";
+    3040 ReadersStalled "readers_stalled" 503 Client "Too much of what this endpoint sent waits for visitors who do not read it." "Try again in a moment.";
     4001 UpstreamUnreachable "upstream_unreachable" 502 Upstream "The local app does not accept connections." "Start it, or check the port that the agent was given.";
     4002 UpstreamTimeout "upstream_timeout" 504 Upstream "The local app did not answer in time." "Check whether it is overloaded.";
     4003 UpstreamClosed "upstream_closed" 502 Upstream "The local app closed the connection without an answer." "Look into its log.";
     4004 UpstreamBadResponse "upstream_bad_response" 502 Upstream "The local app's answer is not HTTP." "Check that it speaks HTTP/1.1 on that port.";
-    4005 EdgeUnreachable "edge_unreachable" 503 Agent "The edge cannot be reached." "Check that it runs and that UDP to its port is not blocked.";
+    4005 EdgeUnreachable "edge_unreachable" 503 Agent "The edge cannot be reached." "Check that it runs, and that neither UDP nor TCP to its port is blocked.";
     4006 EdgeUntrusted "edge_untrusted" 403 Agent "The edge's certificate is not the one that the authtoken names." "Use an authtoken of this edge, or name its link-ca.pem with --ca.";
-    4007 UpstreamInvalid "upstream_invalid" 400 Agent "This is not usable as the local app's address." "Give a port, host:port or http://host:port.";
+    4007 UpstreamInvalid "upstream_invalid" 400 Agent "This is not usable as the local app's address." "Give a port, host:port, http://host:port or https://host:port.";
     4008 ConfigInvalid "config_invalid" 400 Agent "The configuration is not usable." "See the line named in the message.";
+    4009 UpstreamUntrusted "upstream_untrusted" 502 Upstream "The local app's certificate is not one that its agent trusts." "Name its CA with --upstream-ca; on a machine of your own, --upstream-tls-verify=false does without.";
+    4010 UpstreamNameMismatch "upstream_name_mismatch" 502 Upstream "The local app's certificate is for another name." "Give the agent the app's address by the name in the certificate, or that name with --host-header.";
+    4011 UpstreamTlsFailed "upstream_tls_failed" 502 Upstream "The local app and its agent did not agree on TLS." "Check that the app speaks TLS on that port; an app without it wants an http:// address.";
+    4012 UpstreamProtocolMismatch "upstream_protocol_mismatch" 502 Upstream "The local app does not speak the version of HTTP that its agent was told." "Leave --upstream-protocol out for HTTP/1.1, or set it to http2.";
+    4013 UpstreamWithoutWebSocket "upstream_without_websocket" 502 Upstream "The local app does not take WebSockets over HTTP/2." "Enable RFC 8441 in the app, or leave --upstream-protocol=http2 out.";
+    4014 UpstreamUnverified "upstream_unverified" 200 Agent "The local app's certificate is not checked." "Leave --upstream-tls-verify out, and name the app's CA with --upstream-ca.";
+    4020 UploadsStalled "uploads_stalled" 503 Upstream "Too much of what was sent to the local app waits for it to be read." "Try again in a moment; look into the app's log.";
+    4021 ProxyUnreachable "proxy_unreachable" 503 Agent "The HTTP proxy cannot be reached." "Check proxy_url in the configuration, or HTTPS_PROXY; NO_PROXY names edges that need none.";
+    4022 ProxyLoginRequired "proxy_login_required" 407 Agent "The HTTP proxy wants a name and a password." "Give them in the configuration file, not on a command line: proxy_url: http://NAME:PASSWORD@HOST:PORT";
+    4023 ProxyRefused "proxy_refused" 502 Agent "The HTTP proxy gives no way to the edge." "Ask its administrator to allow CONNECT to the edge's address and port.";
+    4024 UdpBlocked "udp_blocked" 503 Agent "UDP to the edge does not get through." "Use the link over TLS: --link auto or --link tls; or let UDP to the edge's port through.";
     5001 StoreUnavailable "store_unavailable" 503 Us "The edge cannot use its store at the moment." "Try again in a moment; nothing was lost.";
     5002 StoreFull "store_full" 503 Us "The edge's store is full." "Tell the operator: free space on its disk.";
     5003 Internal "internal" 500 Us "Something went wrong in the edge." "Try again; if it stays, tell the operator the request id.";
     5004 LeaseLost "lease_lost" 503 Us "The edge cannot confirm sessions at the moment." "Try again in a moment; you are still signed in.";
+    5010 EdgeBusy "edge_busy" 503 Us "The edge has as many requests open as it may." "Try again in a moment; the operator can raise exchanges_max.";
 }
 
 impl Code {

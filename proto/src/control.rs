@@ -174,13 +174,18 @@ impl Probes {
         if now < self.next_timeout() {
             return Ok(None);
         }
+        self.early(now).map(Some).ok_or(Silence)
+    }
+
+    /// A probe before it is due, unless one is on its way.
+    const fn early(&mut self, now: Duration) -> Option<Frame> {
         if !self.is_answered {
-            return Err(Silence);
+            return None;
         }
         self.token = self.token.wrapping_add(1);
         self.sent = now;
         self.is_answered = false;
-        Ok(Some(Frame::Probe { token: self.token }))
+        Some(Frame::Probe { token: self.token })
     }
 
     /// Gives the round trip.

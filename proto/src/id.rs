@@ -172,19 +172,28 @@ impl<'de, K: Kind> Deserialize<'de> for Id<K> {
 }
 
 /// Divides the number by 62 until nothing is left, digit by digit from the right.
-fn encode_base62(mut bytes: [u8; ID_BYTES]) -> String {
-    let mut digits = [b'0'; ID_DIGITS];
-    for digit in digits.iter_mut().rev() {
-        let mut rest = 0_u32;
-        for byte in &mut bytes {
-            let value = (rest << 8) | u32::from(*byte);
-            // value < 62 * 256, so the quotient fits a byte.
-            *byte = u8::try_from(value / 62).unwrap_or(u8::MAX);
-            rest = value % 62;
-        }
-        *digit = ALPHABET.get(rest as usize).copied().unwrap_or(b'0');
+fn encode_base62(bytes: [u8; ID_BYTES]) -> String {
+    // Ids are written for every request: five digits at a time are a tenth of the work.
+    let mut limbs = [0_u32; ID_BYTES / 4];
+    for (limb, chunk) in limbs.iter_mut().zip(bytes.as_chunks::<4>().0) {
+        *limb = u32::from_be_bytes(*chunk);
     }
-    digits.iter().map(|digit| char::from(*digit)).collect()
+    let mut digits = [b'0'; ID_DIGITS];
+    for group in digits.rchunks_mut(GROUP_DIGITS) {
+        let mut rest = 0_u64;
+        for limb in &mut limbs {
+            let value = (rest << 32) | u64::from(*limb);
+            // rest < GROUP, so the quotient fits a limb.
+            *limb = u32::try_from(value / GROUP).unwrap_or(u32::MAX);
+            rest = value % GROUP;
+        }
+        for digit in group.iter_mut().rev() {
+            let place = usize::try_from(rest % 62).unwrap_or(0);
+            *digit = ALPHABET.get(place).copied().unwrap_or(b'0');
+            rest /= 62;
+        }
+    }
+    String::from_utf8_lossy(&digits).into_owned()
 }
 
 fn decode_base62(text: &str) -> Option<[u8; ID_BYTES]> {
@@ -217,6 +226,9 @@ const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmn
 /// Length of an id in binary.
 pub const ID_BYTES: usize = 20;
 const ID_DIGITS: usize = 27;
+/// As many digits as fit a limb of 32 bits.
+const GROUP_DIGITS: usize = 5;
+const GROUP: u64 = 62_u64.pow(5);
 /// The KSUID epoch, 2014-05-13T16:53:20Z.
 const EPOCH_UNIX_MS: u64 = 1_400_000_000_000;
 

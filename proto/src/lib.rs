@@ -7,7 +7,8 @@
 //! may probe; the edge drains before it stops; a close says whether coming back is of use.
 //!
 //! Reading order: `version`, `limits`, `code`, `id`, `authtoken`, `bind`, `frame`, `codec`, `control`
-//! (two machines without I/O), `head`.
+//! (two machines without I/O), `head`, `window`, `budget`,
+//! `silence`.
 //!
 //! This crate performs no I/O, reads no clock and draws no randomness: time and random bytes come
 //! in as arguments. It is `#![no_std]` with `alloc`, so a socket, a file or a clock does not compile.
@@ -20,6 +21,7 @@ extern crate std;
 
 pub mod authtoken;
 pub mod bind;
+pub mod budget;
 pub mod code;
 pub mod codec;
 pub mod control;
@@ -27,7 +29,9 @@ pub mod frame;
 pub mod head;
 pub mod id;
 pub mod limits;
+pub mod silence;
 pub mod version;
+pub mod window;
 
 #[cfg(test)]
 mod tests;

@@ -44,8 +44,8 @@ pub const AUTHTOKEN_BYTES_MAX: usize = 8192;
 pub const AUTHTOKEN_ADDRS_MAX: usize = 16;
 /// Bytes of the message in a refusing ack.
 pub const ACK_MESSAGE_BYTES_MAX: usize = 512;
-/// Data streams of one tunnel at a time.
-pub const STREAMS_PER_TUNNEL_MAX: u32 = 1024;
+/// Data streams of one tunnel at a time: a thousand requests at once, and as many idle streams.
+pub const STREAMS_PER_TUNNEL_MAX: u32 = 2048;
 /// From the link's opening to a complete hello and authenticate, and for their answers.
 pub const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// How long a bind may wait for its answer: the edge writes its store and probes the path.

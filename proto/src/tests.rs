@@ -16,7 +16,7 @@ use std::vec;
 use std::vec::Vec;
 
 use crate::authtoken::TokenSecret;
-use crate::bind::{BindRequest, LoginOptions, Notice};
+use crate::bind::{BindRequest, LoginOptions, Notice, UpstreamProtocol};
 use crate::code::Code;
 use crate::control::{AgentControl, EdgeControl, agent, edge};
 use crate::frame::Frame;
@@ -57,6 +57,8 @@ fn bind(request: u32) -> BindRequest {
         upstream: "http://localhost:8080".to_owned(),
         pooling: false,
         login: None,
+        upstream_protocol: UpstreamProtocol::Http1,
+        host_header: None,
     }
 }
 
@@ -69,6 +71,8 @@ fn full_bind(request: u32) -> BindRequest {
             allow_emails: vec!["ada@example.test".to_owned()],
             allow_domains: vec!["example.test".to_owned()],
         }),
+        upstream_protocol: UpstreamProtocol::Http2,
+        host_header: Some("localhost:8080".to_owned()),
         ..bind(request)
     }
 }

@@ -129,6 +129,74 @@ async fn thrown_out() {
     operator.quit().await.unwrap();
 }
 
+/// A page's own WebSocket through the login, over HTTP/1.1 and as the browser likes: text and binary come
+/// back as they were sent, and a revocation closes it with 1008 and a reason that the page can read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pages_websocket() {
+    let Some(mut chrome) = Chrome::start("a_pages_websocket").await else {
+        return;
+    };
+    let world = World::with_login().await;
+    let agent = world.login_agent("app").await;
+    // The second over HTTP/2, as the edge offers it (RFC 8441).
+    for (more, who) in [(&["--disable-http2"][..], "ada"), (&[], "lin")] {
+        let browser = chrome.browser_with(more).await;
+        browser.goto(&format!("{}/any", agent.url)).await.unwrap();
+        let name = shown(&browser, "input[name=username]").await;
+        name.send_keys(who).await.unwrap();
+        let button = shown(&browser, "button[type=submit]").await;
+        button.click().await.unwrap();
+        text(&browser, "body", |text| text.contains("\"method\":\"GET\"")).await;
+        browser
+            .execute(OPEN_AND_ECHO, Vec::<Value>::new())
+            .await
+            .unwrap();
+        let state = async |wanted: &str| {
+            wait::until(wanted, || async {
+                let script = format!("return window.seen.{wanted}");
+                let seen = browser.execute(script, Vec::<Value>::new()).await.ok()?;
+                (!seen.json().is_null()).then(|| seen.json().clone())
+            })
+            .await
+        };
+        assert_eq!(state("text").await, "gr\u{fc}\u{df}e");
+        assert_eq!(state("bytes").await, 100_000);
+        assert_eq!(state("is_same").await, true);
+        let sessions = world.api.sessions().await;
+        let id = sessions[0]["id"].as_str().unwrap();
+        world.api.revoke(&format!("/app/sessions/{id}")).await;
+        assert_eq!(state("code").await, 1008);
+        // Over HTTP/2 the stream is reset after the Close, which a browser calls unclean.
+        let is_clean = state("is_clean").await;
+        assert!(is_clean == true || more.is_empty(), "{more:?}");
+        assert_eq!(state("reason").await, "revoked");
+        browser.quit().await.unwrap();
+    }
+}
+
+/// Opens a WebSocket of the page's own origin, sends a text and 100,000 bytes, and notes what comes.
+const OPEN_AND_ECHO: &str = r"
+    window.seen = {};
+    const sent = new Uint8Array(100000).map((_, at) => at * 7);
+    const socket = new WebSocket(location.origin.replace('https', 'wss') + '/ws?every=3600000');
+    socket.binaryType = 'arraybuffer';
+    socket.onopen = () => { socket.send('grüße'); socket.send(sent); };
+    socket.onmessage = ({ data }) => {
+        if (typeof data === 'string') {
+            if (!data.startsWith('tick')) window.seen.text = data;
+            return;
+        }
+        const got = new Uint8Array(data);
+        window.seen.bytes = got.length;
+        window.seen.is_same = got.every((byte, at) => byte === sent[at]);
+    };
+    socket.onclose = ({ code, reason, wasClean }) => {
+        window.seen.reason = reason;
+        window.seen.is_clean = wasClean;
+        window.seen.code = code;
+    };
+";
+
 /// Three tabs of one browser begin a login before any of them finishes: all arrive. The browser keeps the
 /// session's cookie as it was meant: for its host alone, out of scripts' reach.
 #[tokio::test(flavor = "multi_thread")]

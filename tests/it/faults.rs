@@ -176,7 +176,7 @@ async fn failing_calls(test: &str, calls: &str, error: &str) {
     let agent = world.login_agent("app").await;
     let victim = Person::sign_in(&world, &agent).await;
     let other = Person::sign_in(&world, &agent).await;
-    let mut stream = Stream::begin(Kind::Clock, &victim.session, "open");
+    let mut stream = Stream::begin(Kind::Clock(Version::H1), &victim.session, "open");
     stream.opened().await;
     let store = store_file(&world);
     let Some(fault) = FailingCalls::begin(

@@ -306,8 +306,11 @@ async fn a_broken_body_stays_broken() {
         let truncated = Ask::get(&world.net, "app", "/truncated");
         if let Ok(response) = truncated.open(&world.net, version).await {
             let reply = response.whole().await;
-            assert_eq!(reply.status, 200);
-            assert!(reply.end.is_err(), "{version:?}: {:?}", reply.text());
+            // Broken off before the head was passed on, it is an error of its own.
+            if reply.status != 502 {
+                assert_eq!(reply.status, 200);
+                assert!(reply.end.is_err(), "{version:?}: {:?}", reply.text());
+            }
         }
         let reply = Ask::get(&world.net, "app", "/until-close")
             .send(&world.net, version)
@@ -474,6 +477,7 @@ async fn an_app_cannot_speak_for_the_edge() {
             ["app=1; Path=/"],
             "{version:?}"
         );
+        assert_eq!(reply.code(), "", "{version:?}");
     }
 }
 

@@ -125,7 +125,7 @@ async fn group_a_headers() {
     Bench::new().await.run(headers::CASES).await;
 }
 
-/// B01 to B06: paths and hosts.
+/// Group B: paths, hosts and methods. Smuggling has a file of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn group_b_paths() {
     Bench::new().await.run(paths::CASES).await;

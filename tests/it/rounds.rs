@@ -224,7 +224,8 @@ impl Load {
             Kind::Download(Version::H1),
             Kind::Download(Version::H2),
             Kind::Events(Version::H2),
-            Kind::Clock,
+            Kind::Clock(Version::H1),
+            Kind::Clock(Version::H2),
             Kind::Upload(Version::H1),
         ];
         let streams = kinds

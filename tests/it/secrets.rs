@@ -77,7 +77,7 @@ async fn captured_logs_hold_no_secret() {
         label: "app".to_owned(),
         cookie: cookie.clone(),
     };
-    let mut stream = Stream::begin(Kind::Clock, &session, "open");
+    let mut stream = Stream::begin(Kind::Clock(Version::H1), &session, "open");
     stream.opened().await;
     let who = ada
         .fetch("GET", &format!("{}/.sallyport/session", agent.url))

@@ -69,6 +69,11 @@ impl Chrome {
 
     /// A browser with a profile of its own.
     pub async fn browser(&mut self) -> WebDriver {
+        self.browser_with(&[]).await
+    }
+
+    /// As [`Chrome::browser`], with further arguments.
+    pub async fn browser_with(&mut self, more: &[&str]) -> WebDriver {
         self.count += 1;
         let profile = self.profiles.path().join(format!("profile-{}", self.count));
         let mut wanted = DesiredCapabilities::chrome();
@@ -89,6 +94,9 @@ impl Chrome {
             "--window-size=1360,900",
             &format!("--user-data-dir={}", profile.display()),
         ] {
+            wanted.add_arg(argument).expect("an argument");
+        }
+        for argument in more {
             wanted.add_arg(argument).expect("an argument");
         }
         wait::within("a browser", WebDriver::new(&self.url, wanted))

@@ -1,8 +1,13 @@
 //! HTTP/2 with the windows in the test's hands, and reset reasons seen.
 
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
 use bytes::Bytes;
 use h2::client::SendRequest;
 use h2::{RecvStream, SendStream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::http::{Ask, Body, Fault};
 use crate::http1;
@@ -59,10 +64,31 @@ impl Connection {
         self.answer(response).await
     }
 
+    /// Asks for a WebSocket (RFC 8441), once the edge has said that it takes them.
+    pub async fn websocket(&self, ask: &Ask) -> Result<(H2Response, SendStream<Bytes>), Fault> {
+        crate::wait::until("settings that take WebSockets", || async {
+            self.sender
+                .is_extended_connect_protocol_enabled()
+                .then_some(())
+        })
+        .await;
+        let (response, send) = self.begin_as(ask, Some("websocket")).await?;
+        Ok((self.answer(response).await?, send))
+    }
+
     /// Sends the head; the caller sends the body.
     pub async fn begin(
         &self,
         ask: &Ask,
+    ) -> Result<(h2::client::ResponseFuture, SendStream<Bytes>), Fault> {
+        self.begin_as(ask, None).await
+    }
+
+    /// As [`Connection::begin`], with a `:protocol`.
+    pub async fn begin_as(
+        &self,
+        ask: &Ask,
+        protocol: Option<&'static str>,
     ) -> Result<(h2::client::ResponseFuture, SendStream<Bytes>), Fault> {
         let uri = http::Uri::builder()
             .scheme("https")
@@ -77,6 +103,11 @@ impl Connection {
         for (name, value) in &ask.headers {
             request = request.header(name.to_ascii_lowercase(), value);
         }
+        if let Some(protocol) = protocol {
+            request = request
+                .method("CONNECT")
+                .extension(h2::ext::Protocol::from_static(protocol));
+        }
         let request = request
             .body(())
             .map_err(|error| Fault::Garbage(error.to_string()))?;
@@ -87,7 +118,10 @@ impl Connection {
             .await
             .map_err(|error| fault(&error))?;
         sender
-            .send_request(request, matches!(ask.body, Body::None))
+            .send_request(
+                request,
+                protocol.is_none() && matches!(ask.body, Body::None),
+            )
             .map_err(|error| fault(&error))
     }
 
@@ -138,6 +172,91 @@ impl H2Response {
             }
             Some(Err(error)) => Err(fault(&error)),
         }
+    }
+}
+
+/// Both directions of one stream as bytes: what an extended CONNECT opens.
+#[derive(Debug)]
+pub struct Duplex {
+    send: SendStream<Bytes>,
+    response: H2Response,
+    buffer: Bytes,
+}
+
+impl Duplex {
+    pub fn new(response: H2Response, send: SendStream<Bytes>) -> Self {
+        Self {
+            send,
+            response,
+            buffer: Bytes::new(),
+        }
+    }
+}
+
+impl AsyncRead for Duplex {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        while this.buffer.is_empty() {
+            let body = &mut this.response.body;
+            match ready!(body.poll_data(cx)) {
+                None => return Poll::Ready(Ok(())),
+                Some(Err(error)) => return Poll::Ready(Err(io_error(error))),
+                Some(Ok(data)) => {
+                    // Fails only on a stream that is gone, which the next read says better.
+                    let _ = body.flow_control().release_capacity(data.len());
+                    this.buffer = data;
+                }
+            }
+        }
+        let len = this.buffer.len().min(buffer.remaining());
+        buffer.put_slice(&this.buffer.split_to(len));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Duplex {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.send.reserve_capacity(bytes.len());
+        while self.send.capacity() == 0 {
+            match ready!(self.send.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Poll::Ready(Err(io_error(error))),
+                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            }
+        }
+        let len = self.send.capacity().min(bytes.len());
+        let piece = Bytes::copy_from_slice(&bytes[..len]);
+        let sent = self.send.send_data(piece, false).map(|()| len);
+        Poll::Ready(sent.map_err(io_error))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A stream that is gone has nothing left to end.
+        let _ = self.send.send_data(Bytes::new(), true);
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn io_error(error: h2::Error) -> io::Error {
+    if error.is_reset() {
+        return io::ErrorKind::ConnectionReset.into();
+    }
+    match error.into_io() {
+        Some(error) => error,
+        // GOAWAY, or a connection error.
+        None => io::ErrorKind::ConnectionAborted.into(),
     }
 }
 

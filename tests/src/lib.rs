@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`world`] starts an edge, providers and agents; [`upstream`] is the app behind them,
 //! which counts; [`user`] is a browser without a screen; [`http1`], [`http2`] and [`websocket`] are clients that
-//! see how a stream ended; [`api`] is the operator's side; [`wait`] is the only way to wait.
+//! see how a stream ended; [`https_app`] and [`h2_app`] are apps that want to be
+//! spoken to in another way; [`api`] is the operator's side; [`wait`] is the only way to wait.
 //! A harness fails by panicking: whoever reads the test wants to see where.
 #![expect(
     clippy::unwrap_used,
@@ -20,11 +21,16 @@
 pub mod api;
 pub mod chrome;
 pub mod clock;
+pub mod detour;
+pub mod exact;
 pub mod fault;
 pub mod form;
+pub mod h2_app;
 pub mod http;
 pub mod http1;
 pub mod http2;
+pub mod https_app;
+pub mod judge;
 pub mod jwt;
 pub mod liar;
 pub mod mmdb;
@@ -32,8 +38,11 @@ pub mod net;
 pub mod operator;
 pub mod process;
 pub mod provider;
+pub mod python;
 pub mod random;
+pub mod relay;
 pub mod require;
+pub mod scripted;
 pub mod traffic;
 pub mod upstream;
 pub mod user;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::watch;
 
 use crate::wait;
@@ -32,6 +32,19 @@ impl Process {
     /// Starts it. Standard output is read as JSON lines and kept in `<logs>/<name>.stdout`, standard
     /// error in `<logs>/<name>.stderr`.
     pub fn start(mut command: Command, name: &str, logs: &Path) -> Self {
+        command.stdin(Stdio::null());
+        Self::spawn(command, name, logs)
+    }
+
+    /// As [`Process::start`], with its standard input.
+    pub fn start_with_stdin(mut command: Command, name: &str, logs: &Path) -> (Self, ChildStdin) {
+        command.stdin(Stdio::piped());
+        let mut process = Self::spawn(command, name, logs);
+        let stdin = process.child.stdin.take().expect("piped");
+        (process, stdin)
+    }
+
+    fn spawn(mut command: Command, name: &str, logs: &Path) -> Self {
         let stderr = logs.join(format!("{name}.stderr"));
         let file = std::fs::OpenOptions::new()
             .create(true)
@@ -39,7 +52,6 @@ impl Process {
             .open(&stderr)
             .expect("log file");
         command
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(file)
             .kill_on_drop(true);

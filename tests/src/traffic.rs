@@ -35,14 +35,14 @@ pub enum Kind {
     /// Server-sent events.
     Events(Version),
     /// A WebSocket with small text frames.
-    Clock,
+    Clock(Version),
     /// A WebSocket with frames that take a while.
-    Frames,
+    Frames(Version),
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Quick(Version::H1),
         Self::Quick(Version::H2),
         Self::Download(Version::H1),
@@ -55,8 +55,10 @@ impl Kind {
         Self::StalledUpload(Version::H2),
         Self::Events(Version::H1),
         Self::Events(Version::H2),
-        Self::Clock,
-        Self::Frames,
+        Self::Clock(Version::H1),
+        Self::Clock(Version::H2),
+        Self::Frames(Version::H1),
+        Self::Frames(Version::H2),
     ];
 
     /// The pieces of an upload, and the time between them.
@@ -77,8 +79,8 @@ impl Kind {
             Self::Upload(_) => "/upload",
             Self::StalledUpload(_) => "/unread",
             Self::Events(_) => "/events?every=2",
-            Self::Clock => "/ws?every=2",
-            Self::Frames => "/ws?every=1&size=300000",
+            Self::Clock(_) => "/ws?every=2",
+            Self::Frames(_) => "/ws?every=1&size=300000",
         }
     }
 }
@@ -208,7 +210,9 @@ impl Run {
             Kind::Upload(Version::H2) | Kind::StalledUpload(Version::H2) => {
                 self.upload_h2(kind).await
             }
-            Kind::Clock | Kind::Frames => self.websocket(kind.target()).await,
+            Kind::Clock(version) | Kind::Frames(version) => {
+                self.websocket(version, kind.target()).await
+            }
         };
         self.outcome.end = Some(end);
         self.outcome
@@ -413,16 +417,21 @@ impl Run {
         }
     }
 
-    async fn websocket(&mut self, target: &str) -> End {
+    async fn websocket(&mut self, version: Version, target: &str) -> End {
         self.asked();
-        let opened = WebSocket::open_marked(
-            &self.session.net,
-            &self.session.label,
-            target,
-            &self.session.cookie,
-            &self.mark,
-        )
-        .await;
+        let opened = match version {
+            Version::H1 => {
+                WebSocket::open_marked(
+                    &self.session.net,
+                    &self.session.label,
+                    target,
+                    &self.session.cookie,
+                    &self.mark,
+                )
+                .await
+            }
+            Version::H2 => WebSocket::open_h2(&self.session.net, &self.ask(target)).await,
+        };
         let mut socket = match opened {
             Ok(socket) => socket,
             Err(0) => return End::Fault(Fault::Reset),
@@ -530,9 +539,11 @@ pub async fn judge(
             | Kind::Events(Version::H2)
             | Kind::Upload(Version::H2)
             | Kind::StalledUpload(Version::H2)
-            | Kind::Quick(Version::H2),
+            | Kind::Quick(Version::H2)
+            | Kind::Clock(Version::H2)
+            | Kind::Frames(Version::H2),
         ) => {}
-        (Some(End::Closed(1008)), Kind::Clock | Kind::Frames) => {}
+        (Some(End::Closed(1008)), Kind::Clock(_) | Kind::Frames(_)) => {}
         (Some(End::Fault(Fault::CloseNotify)), Kind::Quick(Version::H1)) => {}
         (end, _) => say(format!("ended with {end:?}")),
     }
@@ -577,7 +588,11 @@ pub async fn judge(
                     ));
                 }
             }
-            Kind::Download(_) | Kind::Stalled(_) | Kind::Events(_) | Kind::Clock | Kind::Frames => {
+            Kind::Download(_)
+            | Kind::Stalled(_)
+            | Kind::Events(_)
+            | Kind::Clock(_)
+            | Kind::Frames(_) => {
                 if ended == Ended::Complete {
                     say("the exchange looks complete at the upstream".to_owned());
                 }

@@ -1,21 +1,35 @@
 //! A WebSocket client over a world's TLS that sees how the connection ended.
 
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::http::Fault;
+use crate::http::{Ask, Fault};
 use crate::http1;
+use crate::http2::{self, Duplex};
 use crate::net::Net;
 
 /// An open WebSocket.
 #[derive(Debug)]
 pub struct WebSocket {
-    inner: WebSocketStream<TlsStream<TcpStream>>,
+    inner: WebSocketStream<Io>,
+}
+
+/// What carries it.
+#[derive(Debug)]
+enum Io {
+    Http1(Box<TlsStream<TcpStream>>),
+    Http2(Duplex),
 }
 
 /// What came.
@@ -86,6 +100,7 @@ impl WebSocket {
         for (name, value) in more {
             headers.insert(*name, value.parse().unwrap());
         }
+        let io = Io::Http1(Box::new(io));
         match tokio_tungstenite::client_async(request, io).await {
             Ok((inner, _)) => Ok(Self { inner }),
             Err(Error::Http(reply)) => Err(reply.status().as_u16()),
@@ -98,6 +113,23 @@ impl WebSocket {
                 Err(0)
             }
         }
+    }
+
+    /// Opens one over HTTP/2 (RFC 8441), on a connection of its own.
+    ///
+    /// # Errors
+    /// As [`WebSocket::open`].
+    pub async fn open_h2(net: &Net, ask: &Ask) -> Result<Self, u16> {
+        let connection = http2::Connection::open(net, &ask.sni, None)
+            .await
+            .map_err(|_| 0_u16)?;
+        let (response, send) = connection.websocket(ask).await.map_err(|_| 0_u16)?;
+        if response.status != 200 {
+            return Err(response.status);
+        }
+        let io = Io::Http2(Duplex::new(response, send));
+        let inner = WebSocketStream::from_raw_socket(io, Role::Client, None).await;
+        Ok(Self { inner })
     }
 
     pub async fn send(&mut self, message: Message) -> Result<(), Fault> {
@@ -123,6 +155,46 @@ impl WebSocket {
                 Event::Message(_) => {}
                 end @ (Event::Closed(_) | Event::Lost(_)) => return end,
             }
+        }
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Http1(io) => Pin::new(io).poll_read(cx, buffer),
+            Self::Http2(io) => Pin::new(io).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Http1(io) => Pin::new(io).poll_write(cx, bytes),
+            Self::Http2(io) => Pin::new(io).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Http1(io) => Pin::new(io).poll_flush(cx),
+            Self::Http2(io) => Pin::new(io).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Http1(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Http2(io) => Pin::new(io).poll_shutdown(cx),
         }
     }
 }

@@ -75,6 +75,7 @@ struct Start {
     home: PathBuf,
     name: String,
     logs: PathBuf,
+    env: Vec<(String, String)>,
 }
 
 impl Builder {
@@ -211,8 +212,25 @@ impl World {
         agent
     }
 
+    /// As [`World::agent`], in an environment of its own.
+    pub async fn agent_in(&self, label: &str, more: &[&str], env: &[(&str, &str)]) -> Agent {
+        let mut arguments = vec!["http", "--url", label];
+        let address = self.upstream.address();
+        arguments.push(&address);
+        arguments.extend(more);
+        let arguments: Vec<_> = arguments.into_iter().map(str::to_owned).collect();
+        let mut agent = self.start_agent_in(&arguments, env).await;
+        agent.forwarding().await;
+        agent
+    }
+
     /// An agent with these arguments and a configuration of its own; not waited for.
     pub async fn start_agent(&self, arguments: &[String]) -> Agent {
+        self.start_agent_in(arguments, &[]).await
+    }
+
+    /// As [`World::start_agent`], in an environment of its own.
+    pub async fn start_agent_in(&self, arguments: &[String], env: &[(&str, &str)]) -> Agent {
         let number = self
             .agents
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -236,6 +254,10 @@ impl World {
             home,
             name,
             logs: self.logs(),
+            env: env
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
         };
         Agent {
             process: start.spawn(),
@@ -290,6 +312,29 @@ impl World {
         };
         again.forwarding().await;
         again
+    }
+
+    /// An agent in front of the app, in a home that the test made.
+    pub async fn agent_in(&self, home: &Path, label: &str) -> Agent {
+        let number = self
+            .agents
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let arguments = ["http", &self.upstream.address(), "--url", label, "--json"];
+        let start = Start {
+            arguments: arguments.map(str::to_owned).to_vec(),
+            home: home.to_owned(),
+            name: format!("agent-{number}"),
+            logs: self.logs(),
+        };
+        let mut agent = Agent {
+            process: start.spawn(),
+            url: String::new(),
+            label: String::new(),
+            endpoint_id: String::new(),
+            start,
+        };
+        agent.forwarding().await;
+        agent
     }
 
     /// A fresh browser profile.
@@ -454,6 +499,15 @@ impl Agent {
         self.label = host.split('.').next().unwrap_or_default().into();
     }
 
+    /// Waits until it is online over this link: `quic` or `tls`.
+    pub async fn is_over(&mut self, link: &str) {
+        let is_wanted =
+            |value: &Value| value["event"] == "status" && value["link"] == link && value["status"] == "online";
+        self.process
+            .event(&format!("a link over {link}"), is_wanted)
+            .await;
+    }
+
     /// Starts it again, as it was, after it ended.
     pub async fn start_again(&mut self) {
         self.process = self.start.spawn();
@@ -471,7 +525,7 @@ impl Agent {
 impl Start {
     fn spawn(&self) -> Process {
         let mut command = agent_command(&self.home);
-        command.args(&self.arguments);
+        command.args(&self.arguments).envs(self.env.iter().cloned());
         Process::start(command, &self.name, &self.logs)
     }
 }
@@ -498,6 +552,10 @@ fn home_of(command: &mut Command, home: &Path) {
         "SALLYPORT_DATA_DIR",
         "XDG_DATA_HOME",
         "RUST_LOG",
+        "HTTPS_PROXY",
+        "https_proxy",
+        "NO_PROXY",
+        "no_proxy",
     ] {
         command.env_remove(name);
     }

@@ -1,10 +1,11 @@
 //! Writes the documents that follow from code, or compares them with what is there: `docs/errors.md` from
-//! `proto`'s table of codes, `docs/config.md` from what the edge says about its configuration.
+//! `proto`'s table of codes, `docs/config.md` and `docs/metrics.md` from what the edge says of itself.
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::OnceLock;
 
 use anyhow::{Context as _, ensure};
 use proto::code::{Blame, Code};
@@ -101,14 +102,18 @@ struct Document {
     make: fn(&Path) -> anyhow::Result<String>,
 }
 
-const DOCUMENTS: [Document; 2] = [
+const DOCUMENTS: [Document; 3] = [
     Document {
         file: "docs/errors.md",
         make: errors,
     },
     Document {
         file: "docs/config.md",
-        make: config,
+        make: |root| of_edge(root, "config"),
+    },
+    Document {
+        file: "docs/metrics.md",
+        make: |root| of_edge(root, "metrics"),
     },
 ];
 
@@ -154,25 +159,31 @@ fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('<', "\\<")
 }
 
-/// What the edge prints about its own configuration.
-fn config(root: &Path) -> anyhow::Result<String> {
-    let programs =
-        workspace::build(root).context("edge, which knows its configuration, cannot be built")?;
-    let output = Command::new(&programs.edge)
-        .args(["docs", "config"])
+/// What the edge prints about itself.
+fn of_edge(root: &Path, page: &str) -> anyhow::Result<String> {
+    static EDGE: OnceLock<PathBuf> = OnceLock::new();
+    let edge = if let Some(edge) = EDGE.get() {
+        edge
+    } else {
+        let programs = workspace::build(root).context("edge, which knows it, cannot be built")?;
+        EDGE.get_or_init(|| programs.edge)
+    };
+    let output = Command::new(edge)
+        .args(["docs", page])
         .stdin(Stdio::null())
         .output()
         .context("cannot start edge")?;
     ensure!(
         output.status.success(),
-        "`edge docs config` failed ({}): {}",
+        "`edge docs {page}` failed ({}): {}",
         output.status,
         String::from_utf8_lossy(&output.stderr).trim()
     );
-    let text = String::from_utf8(output.stdout).context("`edge docs config` printed no text")?;
+    let text = String::from_utf8(output.stdout)
+        .with_context(|| format!("`edge docs {page}` printed no text"))?;
     ensure!(
         !text.trim().is_empty(),
-        "`edge docs config` printed nothing"
+        "`edge docs {page}` printed nothing"
     );
     Ok(format!("{}\n", text.trim_end()))
 }

@@ -3,10 +3,13 @@
 //! A machine without, say, a browser still runs everything else and says what is missing and how to get
 //! it. With `CI` set a missing component is a failure, never a skip.
 //!
-//! Reading order: `needs` (programs), `providers` (npm packages), `runner` (cargo), `tally` (its output).
+//! Reading order: `needs` (programs), `providers` (npm packages), `python` (its packages), `h2spec` (a Go
+//! module), `runner` (cargo), `tally` (its output).
 
+mod h2spec;
 pub(crate) mod needs;
 mod providers;
+mod python;
 mod runner;
 mod tally;
 
@@ -25,6 +28,9 @@ use crate::workspace;
 pub(crate) struct Args {
     /// Run only tests whose names contain this
     filter: Option<String>,
+    /// The link that agents take where a test does not choose [default: as the product does]
+    #[arg(long, value_name = "LINK", value_parser = ["auto", "quic", "tls"])]
+    link: Option<String>,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
@@ -36,6 +42,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut missing = needs::set_up();
     if let Err(error) = providers::set_up(&root) {
         missing.push(format!("npm packages of tests/providers: {error:#}"));
+    }
+    if let Err(error) = h2spec::set_up(&root) {
+        missing.push(format!("h2spec: {error:#}"));
+    }
+    if let Err(error) = python::set_up(&root) {
+        missing.push(format!("Python packages of tests/python: {error:#}"));
     }
     for one in &missing {
         eprintln!("missing: {one}");
@@ -63,6 +75,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         bin_dir: programs.folder()?,
         artefacts: &artefacts,
         filter: args.filter.as_deref(),
+        link: args.link.as_deref(),
         is_ci,
     };
     let ended = run.all()?;

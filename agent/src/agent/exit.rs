@@ -48,13 +48,22 @@ impl From<Code> for Exit {
             | Code::TooManyEndpoints
             | Code::GenerationSuperseded => Self::Endpoint,
             Code::EdgeUnreachable
+            | Code::ProxyUnreachable
+            | Code::ProxyLoginRequired
+            | Code::ProxyRefused
+            | Code::UdpBlocked
             | Code::EdgeDraining
             | Code::AgentGone
             | Code::ControlTimeout
             | Code::StoreUnavailable
             | Code::StoreFull => Self::EdgeUnreachable,
             Code::EdgeUntrusted => Self::EdgeUntrusted,
-            Code::UpstreamUnreachable | Code::UpstreamTimeout => Self::UpstreamDown,
+            Code::UpstreamUnreachable
+            | Code::UpstreamTimeout
+            | Code::UpstreamUntrusted
+            | Code::UpstreamNameMismatch
+            | Code::UpstreamTlsFailed
+            | Code::UpstreamProtocolMismatch => Self::UpstreamDown,
             _ => Self::Internal,
         }
     }

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::words::describe_login;
 use super::*;
-use crate::config::{Environment, Given, SecretText, Wanted};
+use crate::config::{Environment, Given, SecretText, SpeakConfig, Wanted};
 use crate::link::tests::LinkCa;
 use crate::status::Message;
 use edge::{Edge, Order};
@@ -38,12 +38,14 @@ impl Running {
             url: None,
             pooling: false,
             login: None,
+            speak: SpeakConfig::default(),
         };
         let given = Given {
             file: Some(path),
-            wanted: Wanted::This(endpoint),
+            wanted: Wanted::This(Box::new(endpoint)),
             connect_urls: Vec::new(),
             ca: None,
+            link: None,
             is_fail_fast,
         };
         let environment = Environment {
@@ -377,17 +379,19 @@ async fn an_upstream_that_is_down_ends_a_fail_fast_agent() {
 async fn what_is_wrong_with_the_endpoint_is_told_before_the_authtoken() {
     let endpoint = EndpointConfig {
         name: None,
-        upstream: "https://localhost".to_owned(),
+        upstream: "ftp://localhost".to_owned(),
         place: None,
         url: None,
         pooling: false,
         login: None,
+        speak: SpeakConfig::default(),
     };
     let given = Given {
         file: None,
-        wanted: Wanted::This(endpoint),
+        wanted: Wanted::This(Box::new(endpoint)),
         connect_urls: Vec::new(),
         ca: None,
+        link: None,
         is_fail_fast: false,
     };
     let config = Config::load(given, &Environment::default()).unwrap();

@@ -2,8 +2,8 @@
 //! edge opens. Dropped, it resets everything at once.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use proto::bind::{BindRequest, Notice};
@@ -14,10 +14,10 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use super::Failure;
+use super::{Failure, silence};
 use crate::control::{self, Command};
 use crate::forward::{self, FromEdge, Routes, ToEdge};
-use crate::link::{DialError, Link, LinkEnded, LinkReceive, LinkSend, LinkStream, Target};
+use crate::link::{DialError, Kind, Link, LinkEnded, LinkReceive, LinkSend, LinkStream, Target};
 use crate::status::{Status, Trouble};
 use crate::upstream::Watched;
 
@@ -34,6 +34,8 @@ pub(super) struct Tunnel {
     streams: TaskTracker,
     /// Control and acceptance.
     tasks: TaskTracker,
+    /// Set before a link is closed that is dead.
+    is_silent: Arc<AtomicBool>,
     _ends_tasks: DropGuard,
 }
 
@@ -58,13 +60,12 @@ pub(super) enum Change {
 }
 
 impl Tunnel {
-    /// Dials and authenticates.
+    /// Authenticates on a link.
     pub(super) async fn open(
-        target: &Target,
+        link: Link,
         identity: Config,
         status: &Status,
     ) -> Result<Self, Failure> {
-        let link = Link::dial(target).await.map_err(Failure::from)?;
         let lost = |ended: LinkEnded| Failure::of(Trouble::new(Code::EdgeUnreachable, ended.why));
         let LinkStream { receive, send } = link.open().await.map_err(lost)?;
         let (commands, command_receiver) = mpsc::channel(QUEUE_MAX);
@@ -82,6 +83,17 @@ impl Tunnel {
             end.clone(),
         );
         tasks.spawn(end.clone().run_until_cancelled_owned(accept));
+        let is_silent = Arc::new(AtomicBool::new(false));
+        let watch = {
+            let (link, is_silent) = (link.clone(), Arc::clone(&is_silent));
+            let silence = silence::fell_silent(link.clone(), streams.clone(), commands.clone());
+            async move {
+                silence.await;
+                is_silent.store(true, Ordering::Relaxed);
+                link.close().await;
+            }
+        };
+        tasks.spawn(end.clone().run_until_cancelled_owned(watch));
         let mut tunnel = Self {
             link,
             commands,
@@ -91,6 +103,7 @@ impl Tunnel {
             other_edges: Vec::new(),
             streams,
             tasks,
+            is_silent,
             _ends_tasks: end.drop_guard(),
         };
         tunnel.authenticated().await?;
@@ -182,14 +195,24 @@ impl Tunnel {
         self.goodbye().await;
     }
 
-    /// Goes on serving until another tunnel has taken over and what is open here has ended, or the
-    /// edge ends it, or the agent stops.
-    pub(super) async fn retire(mut self, replaced: CancellationToken, stop: CancellationToken) {
+    /// Goes on serving until another tunnel has taken over and what is open here has ended, for which
+    /// it has so long, or the edge ends it, or the agent stops.
+    pub(super) async fn retire(
+        mut self,
+        replaced: CancellationToken,
+        stop: CancellationToken,
+        within: Option<Duration>,
+    ) {
         let streams = self.streams.clone();
         let finished = async {
             replaced.cancelled().await;
             streams.close();
-            let _ = tokio::time::timeout(RETIRE_WITHIN, streams.wait()).await;
+            match within {
+                Some(within) => {
+                    let _ = tokio::time::timeout(within, streams.wait()).await;
+                }
+                None => streams.wait().await,
+            }
         };
         let ended = async {
             // Taken over by the next tunnel of this very agent: its endpoints go, its streams stay.
@@ -212,8 +235,17 @@ impl Tunnel {
         &self.other_edges
     }
 
-    pub(super) fn edge(&self) -> SocketAddr {
+    pub(super) fn edge(&self) -> String {
         self.link.peer()
+    }
+
+    pub(super) const fn kind(&self) -> Kind {
+        self.link.kind()
+    }
+
+    /// See [`Link::is_second_best`].
+    pub(super) fn is_second_best(&self, target: &Target) -> bool {
+        self.link.is_second_best(target)
     }
 
     pub(super) fn round_trip(&self) -> Duration {
@@ -243,6 +275,14 @@ impl Tunnel {
             why: "the edge closed the control stream".to_owned(),
             code: 0,
         });
+        let ended = if self.is_silent.load(Ordering::Relaxed) {
+            LinkEnded {
+                why: "the edge fell silent".to_owned(),
+                code: 0,
+            }
+        } else {
+            ended
+        };
         // A close frame may be lost with the link; the link's own close carries the same number.
         let number = u16::try_from(ended.code).ok();
         let code = number.and_then(Code::from_number);
@@ -325,6 +365,8 @@ impl From<DialError> for Failure {
         let code = match &error {
             DialError::Unreachable { .. } => Code::EdgeUnreachable,
             DialError::Untrusted { .. } => Code::EdgeUntrusted,
+            DialError::UdpBlocked { .. } => Code::UdpBlocked,
+            DialError::Proxy { code, .. } => *code,
             DialError::Unusable(_) => Code::ConfigInvalid,
         };
         Self::of(Trouble::new(code, error.to_string()))
@@ -352,9 +394,10 @@ async fn accept_streams(
     end: CancellationToken,
 ) {
     while let Ok(LinkStream { receive, send }) = link.accept().await {
-        let (routes, status) = (routes.clone(), status.clone());
+        let (routes, status, link) = (routes.clone(), status.clone(), link.clone());
         let serve = async move {
-            if let Err(broken) = forward::forward(receive, send, &routes, || status.count()).await {
+            let admit = || (!link.is_over()).then(|| status.count());
+            if let Err(broken) = forward::forward(receive, send, &routes, admit).await {
                 tracing::debug!(
                     error = &broken as &dyn std::error::Error,
                     "stream ended badly"
@@ -385,5 +428,3 @@ fn told(code: Code, message: String, next_step: String) -> Trouble {
 /// the other.
 const QUEUE_MAX: usize = 1024;
 const CLOSED_WITHIN: Duration = Duration::from_millis(500);
-/// How long old streams may take once another tunnel serves; the edge's own deadline is shorter.
-const RETIRE_WITHIN: Duration = Duration::from_mins(10);

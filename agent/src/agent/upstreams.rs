@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::select_all;
+use tokio::io::AsyncWriteExt as _;
 use tokio_util::sync::CancellationToken;
 
 use super::Served;
@@ -19,8 +20,7 @@ pub(super) async fn watch(watched: Arc<Watched>, status: Status, stop: Cancellat
 async fn tell(watched: &Watched, status: &Status) {
     let mut health = watched.health();
     let mut was_down = false;
-    // The outcome is in the health.
-    let _ = watched.dial().await;
+    probe(watched).await;
     loop {
         let now = health.borrow_and_update().clone();
         let upstream = watched.upstream().to_string();
@@ -30,7 +30,7 @@ async fn tell(watched: &Watched, status: &Status) {
             }
             was_down = true;
             tokio::time::sleep(RETRY_EVERY).await;
-            let _ = watched.dial().await;
+            probe(watched).await;
         } else {
             if was_down {
                 status.say(Event::UpstreamUp { upstream });
@@ -40,6 +40,14 @@ async fn tell(watched: &Watched, status: &Status) {
                 return;
             }
         }
+    }
+}
+
+/// Dials and hangs up, politely: an app behind TLS would else note a broken connection. The outcome is in
+/// the health.
+async fn probe(watched: &Watched) {
+    if let Ok(mut connection) = watched.dial().await {
+        let _ = tokio::time::timeout(HANG_UP_WITHIN, connection.shutdown()).await;
     }
 }
 
@@ -81,4 +89,5 @@ fn trouble_of(health: &Health) -> Option<Trouble> {
     }
 }
 
+const HANG_UP_WITHIN: Duration = Duration::from_secs(1);
 const RETRY_EVERY: Duration = Duration::from_secs(2);

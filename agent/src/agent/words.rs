@@ -18,6 +18,7 @@ impl Agent {
             },
             edge: Some(self.target.addrs.join(", ")),
             latency: None,
+            link: None,
             trouble,
         });
     }
@@ -26,8 +27,9 @@ impl Agent {
         self.status.set_latency(tunnel.round_trip());
         self.status.say(Event::Status {
             phase: Phase::Online,
-            edge: Some(tunnel.edge().to_string()),
+            edge: Some(tunnel.edge()),
             latency: Some(tunnel.round_trip()),
+            link: Some(tunnel.kind().name()),
             trouble: None,
         });
         for bound in tunnel.bound() {

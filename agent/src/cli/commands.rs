@@ -162,7 +162,7 @@ fn read_token() -> io::Result<SecretText> {
 fn check(file: &FileArgs, environment: &Environment) -> Result<String, ConfigError> {
     let checked = config::check(file.config.as_deref(), environment)?;
     for endpoint in &checked.endpoints {
-        agent::parse_upstream(endpoint)?;
+        agent::prepare_upstream(endpoint)?;
     }
     let mut lines = vec![format!("{} is fine", checked.path.display())];
     lines.push(match &checked.authtoken {

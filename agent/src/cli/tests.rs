@@ -16,7 +16,7 @@ fn endpoint(line: &str) -> EndpointConfig {
     let Wanted::This(endpoint) = http.wanted() else {
         panic!("{line} starts by name");
     };
-    endpoint
+    *endpoint
 }
 
 #[test]
@@ -38,6 +38,27 @@ fn a_bare_port_is_http() {
 }
 
 #[test]
+fn the_local_app_is_checked_unless_somebody_says_no() {
+    let speak = |line: &str| endpoint(line).speak;
+    assert_eq!(speak("agent 8080"), SpeakConfig::default());
+    for line in [
+        "agent https://localhost:8443 --upstream-tls-verify",
+        "agent https://localhost:8443 --upstream-tls-verify=true",
+    ] {
+        assert!(speak(line).tls_verify, "{line}");
+    }
+    let all = "agent --upstream-tls-verify=false --upstream-protocol http2 --host-header rewrite \
+               --upstream-ca a.pem https://localhost:8443";
+    let wanted = SpeakConfig {
+        protocol: UpstreamProtocol::Http2,
+        host_header: HostHeader::Rewrite,
+        tls_verify: false,
+        ca: Some("a.pem".into()),
+    };
+    assert_eq!(speak(all), wanted);
+}
+
+#[test]
 fn a_name_with_a_hyphen_is_the_edges_to_judge() {
     assert_eq!(
         endpoint("agent 8080 --url -no-").url.as_deref(),
@@ -56,6 +77,8 @@ fn wrong_usage_is_refused() {
         "agent config add-authtoken",
         "agent 8080 --authtoken t",
         "agent 8080 http 9090",
+        "agent 8080 --upstream-protocol http3",
+        "agent 8080 --upstream-tls-verify=perhaps",
     ] {
         let error = Cli::try_parse_from(line.split_whitespace()).expect_err(line);
         assert_eq!(error.exit_code(), 2, "{line}");

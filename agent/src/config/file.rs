@@ -5,12 +5,16 @@
 //! until they work: ignoring them would open what was meant to be closed. Anything else is a slip of
 //! the pen, and refused with its line.
 
-use proto::bind::LoginOptions;
+use std::path::PathBuf;
+
+use proto::bind::{LoginOptions, UpstreamProtocol};
 
 use super::yaml::{
     self, Entries, Node, Placed, Wrong, boolean, is_scalar, list, map, optional, scalar, texts,
 };
-use super::{EndpointConfig, Place, SecretText};
+use super::{
+    EndpointConfig, HostHeader, LinkChoice, Place, SecretText, SpeakConfig, Tuning, tuning,
+};
 
 /// What a file says.
 #[derive(Debug, Default, Eq, PartialEq)]
@@ -18,6 +22,9 @@ pub(super) struct FileConfig {
     pub(super) authtoken: Option<SecretText>,
     pub(super) connect_urls: Vec<(String, Place)>,
     pub(super) ca: Option<(String, Place)>,
+    pub(super) tuning: Tuning,
+    pub(super) link: Option<LinkChoice>,
+    pub(super) proxy_url: Option<Placed<SecretText>>,
     pub(super) endpoints: Vec<EndpointConfig>,
     /// Where an authtoken is, or would be.
     pub(super) layout: Layout,
@@ -150,6 +157,27 @@ fn agent_key(
             }
             config.ca = Some((cas.value, cas.place));
         }
+        "congestion" => {
+            config.tuning.congestion = tuning::congestion(&scalar(value, "congestion")?)?;
+        }
+        "unread_mib" => {
+            config.tuning.unread_bytes = tuning::unread_bytes(&scalar(value, "unread_mib")?)?;
+        }
+        "link" => {
+            let link = scalar(value, "link")?;
+            let choice = LinkChoice::parse(&link.value).ok_or_else(|| {
+                let why = format!("link cannot be {:?}; it is auto, quic or tls", link.value);
+                Wrong::at(link.place, why)
+            })?;
+            config.link = Some(choice);
+        }
+        "proxy_url" | "http_proxy" => {
+            let place = value.place;
+            config.proxy_url = optional(value, &key.value)?.map(|url| Placed {
+                value: SecretText::new(url),
+                place,
+            });
+        }
         other if AGENT_IGNORED.contains(&other) => {}
         other if AGENT_NOT_YET.contains(&other) => {
             return Err(Wrong::at(key.place, not_yet(other)));
@@ -172,12 +200,13 @@ fn endpoint_v3(item: Placed<Node>) -> Result<EndpointConfig, Wrong> {
                 for (key, value) in map(value, "upstream")? {
                     match key.value.as_str() {
                         "url" => endpoint.upstream = Some(scalar(value, "url")?),
-                        "protocol" if is_scalar(&value, "http1") => {}
-                        "protocol" | "proxy_protocol" => {
+                        "protocol" => endpoint.speak.protocol = protocol(value, "protocol")?,
+                        "proxy_protocol" => {
                             return Err(Wrong::at(key.place, not_yet(&key.value)));
                         }
                         other => {
-                            return Err(Wrong::at(key.place, unknown(other, "upstream", &["url"])));
+                            let known = &["url", "protocol"];
+                            return Err(Wrong::at(key.place, unknown(other, "upstream", known)));
                         }
                     }
                 }
@@ -190,6 +219,7 @@ fn endpoint_v3(item: Placed<Node>) -> Result<EndpointConfig, Wrong> {
                 }
             }
             "description" | "metadata" => {}
+            other if SPEAK_KEYS.contains(&other) => speak(&mut endpoint.speak, &key, value)?,
             other if ENDPOINT_NOT_YET.contains(&other) => {
                 return Err(Wrong::at(key.place, not_yet(other)));
             }
@@ -230,6 +260,7 @@ fn tunnel_v2(name: Placed<String>, tunnel: Placed<Node>) -> Result<EndpointConfi
                 }
             }
             "inspect" | "metadata" | "description" => {}
+            other if SPEAK_KEYS.contains(&other) => speak(&mut endpoint.speak, &key, value)?,
             other if ENDPOINT_NOT_YET.contains(&other) => {
                 return Err(Wrong::at(key.place, not_yet(other)));
             }
@@ -242,6 +273,42 @@ fn tunnel_v2(name: Placed<String>, tunnel: Placed<Node>) -> Result<EndpointConfi
         }
     }
     endpoint.finish(name.place, "addr:")
+}
+
+/// How the local app is spoken to: our names and ngrok's.
+fn speak(speak: &mut SpeakConfig, key: &Placed<String>, value: Placed<Node>) -> Result<(), Wrong> {
+    let name = key.value.as_str();
+    match name {
+        "upstream_protocol" | "app_protocol" => speak.protocol = protocol(value, name)?,
+        "host_header" => {
+            let host = optional(value, name)?;
+            speak.host_header = host
+                .as_deref()
+                .map_or(HostHeader::Preserve, HostHeader::from);
+        }
+        "upstream_tls_verify" | "verify_upstream_tls" => {
+            speak.tls_verify = boolean(&value, name)?;
+        }
+        "upstream_ca" | "upstream_tls_verify_cas" => {
+            speak.ca = optional(value, name)?.map(PathBuf::from);
+        }
+        other => {
+            return Err(Wrong::at(
+                key.place,
+                unknown(other, "an endpoint", SPEAK_KEYS),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn protocol(value: Placed<Node>, key: &str) -> Result<UpstreamProtocol, Wrong> {
+    let place = value.place;
+    match optional(value, key)?.as_deref() {
+        None | Some("http1") => Ok(UpstreamProtocol::Http1),
+        Some("http2") => Ok(UpstreamProtocol::Http2),
+        Some(_) => Err(Wrong::at(place, format!("{key} must be http1 or http2"))),
+    }
 }
 
 fn oauth(value: Placed<Node>) -> Result<LoginOptions, Wrong> {
@@ -275,6 +342,7 @@ struct Draft {
     url: Option<String>,
     pooling: bool,
     login: Option<LoginOptions>,
+    speak: SpeakConfig,
 }
 
 impl Draft {
@@ -293,6 +361,7 @@ impl Draft {
             url: self.url,
             pooling: self.pooling,
             login: self.login,
+            speak: self.speak,
         })
     }
 }
@@ -320,6 +389,10 @@ const AGENT_KEYS: &[&str] = &[
     "connect_cas",
     "server_addr",
     "root_cas",
+    "congestion",
+    "unread_mib",
+    "link",
+    "proxy_url",
 ];
 /// They concern the screen, the log, updates or ngrok's service, and change nothing that is served.
 const AGENT_IGNORED: &[&str] = &[
@@ -345,14 +418,18 @@ const AGENT_IGNORED: &[&str] = &[
     "web_addr",
     "web_allow_hosts",
 ];
-const AGENT_NOT_YET: &[&str] = &[
-    "connect_interface",
-    "dns_resolver_ips",
-    "http_proxy",
-    "proxy_url",
-    "socks5_proxy",
+const AGENT_NOT_YET: &[&str] = &["connect_interface", "dns_resolver_ips", "socks5_proxy"];
+const ENDPOINT_KEYS: &[&str] = &[
+    "name",
+    "url",
+    "upstream",
+    "pooling_enabled",
+    "oauth",
+    "upstream_protocol",
+    "host_header",
+    "upstream_tls_verify",
+    "upstream_ca",
 ];
-const ENDPOINT_KEYS: &[&str] = &["name", "url", "upstream", "pooling_enabled", "oauth"];
 const TUNNEL_KEYS: &[&str] = &[
     "proto",
     "addr",
@@ -360,6 +437,20 @@ const TUNNEL_KEYS: &[&str] = &[
     "subdomain",
     "pooling_enabled",
     "oauth",
+    "app_protocol",
+    "host_header",
+    "upstream_tls_verify",
+    "upstream_tls_verify_cas",
+];
+/// How the local app is spoken to, in either version.
+const SPEAK_KEYS: &[&str] = &[
+    "app_protocol",
+    "host_header",
+    "upstream_ca",
+    "upstream_protocol",
+    "upstream_tls_verify",
+    "upstream_tls_verify_cas",
+    "verify_upstream_tls",
 ];
 const ENDPOINT_NOT_YET: &[&str] = &[
     "agent_tls_termination",
@@ -367,7 +458,6 @@ const ENDPOINT_NOT_YET: &[&str] = &[
     "circuit_breaker",
     "compression",
     "crt",
-    "host_header",
     "ip_restriction",
     "key",
     "labels",

@@ -28,6 +28,7 @@ fn given(wanted: Wanted) -> Given {
         wanted,
         connect_urls: Vec::new(),
         ca: None,
+        link: None,
         is_fail_fast: false,
     }
 }
@@ -40,6 +41,7 @@ fn endpoint(upstream: &str) -> EndpointConfig {
         url: None,
         pooling: false,
         login: None,
+        speak: SpeakConfig::default(),
     }
 }
 
@@ -111,6 +113,50 @@ tunnels:
 }
 
 #[test]
+fn how_the_local_app_is_spoken_to_is_read_by_either_name() {
+    let wanted = SpeakConfig {
+        protocol: UpstreamProtocol::Http2,
+        host_header: HostHeader::Fixed("app.internal".to_owned()),
+        tls_verify: false,
+        ca: Some("/etc/app.pem".into()),
+    };
+    for text in [
+        "tunnels:
+  web:
+    addr: https://localhost:8443
+    app_protocol: http2
+    host_header: app.internal
+    upstream_tls_verify: false
+    upstream_tls_verify_cas: /etc/app.pem
+",
+        "endpoints:
+  - name: web
+    upstream: {url: 'https://localhost:8443', protocol: http2}
+    host_header: app.internal
+    verify_upstream_tls: false
+    upstream_ca: /etc/app.pem
+",
+        "endpoints:
+  - name: web
+    upstream: {url: 'https://localhost:8443'}
+    upstream_protocol: http2
+    host_header: app.internal
+    upstream_tls_verify: false
+    upstream_ca: /etc/app.pem
+",
+    ] {
+        assert_eq!(read(text).endpoints[0].speak, wanted, "{text}");
+    }
+    let plain = "endpoints:\n  - name: web\n    upstream: {url: 1}\n    host_header: rewrite\n";
+    let speak = &read(plain).endpoints[0].speak;
+    assert_eq!(speak.host_header, HostHeader::Rewrite);
+    assert!(
+        speak.tls_verify,
+        "an app is checked unless somebody says no"
+    );
+}
+
+#[test]
 fn nothing_is_a_configuration_too() {
     for text in ["", "# a comment\n", "version: 3\n", "agent:\n"] {
         assert_eq!(read(text).endpoints, [], "{text:?}");
@@ -134,7 +180,12 @@ fn what_is_wrong_is_refused_with_its_line() {
         ),
         ("agent: x\n", 1, "mapping"),
         ("agent:\n  authtoken: [a]\n", 2, "single value"),
-        ("agent:\n  proxy_url: http://p\n", 2, "does not work yet"),
+        (
+            "agent:\n  socks5_proxy: socks5://p\n",
+            2,
+            "does not work yet",
+        ),
+        ("agent:\n  link: udp\n", 2, "auto, quic or tls"),
         ("agent:\n  connect_cas: host\n", 2, "pin"),
         (
             "version: 2\nagent:\n  authtoken: x\n",
@@ -145,9 +196,9 @@ fn what_is_wrong_is_refused_with_its_line() {
         ("endpoints:\n  - upstream: {url: 1}\n", 2, "no name"),
         ("endpoints:\n  - name: web\n", 2, "no local app"),
         (
-            "endpoints:\n  - name: web\n    upstream: {url: 1, protocol: http2}\n",
+            "endpoints:\n  - name: web\n    upstream: {url: 1, protocol: http3}\n",
             3,
-            "does not work yet",
+            "http1 or http2",
         ),
         (
             "endpoints:\n  - name: web\n    upstream: {url: 1}\n    traffic_policy: x\n",
@@ -225,7 +276,7 @@ fn the_authtoken_never_shows() {
         authtoken: Some(SecretText::new(secret)),
         ..Environment::default()
     };
-    let given = given(Wanted::This(endpoint("8080")));
+    let given = given(Wanted::This(Box::new(endpoint("8080"))));
     let config = Config::load(given, &environment).unwrap();
     for shown in [
         format!("{environment:?}"),
@@ -274,7 +325,7 @@ fn each_kind_of_missing_authtoken_has_its_code() {
             authtoken: text.map(|text| SecretText::new(text.to_owned())),
             ..Environment::default()
         };
-        let given = given(Wanted::This(endpoint("8080")));
+        let given = given(Wanted::This(Box::new(endpoint("8080"))));
         let config = Config::load(given, &environment).unwrap();
         let error = config.authtoken().unwrap_err();
         assert_eq!(error.code, code);
@@ -319,7 +370,7 @@ fn the_file_is_found_in_order() {
 fn a_named_file_must_exist() {
     let given = Given {
         file: Some("/nonexistent/agent.yml".into()),
-        ..given(Wanted::This(endpoint("8080")))
+        ..given(Wanted::This(Box::new(endpoint("8080"))))
     };
     let error = Config::load(given, &Environment::default()).unwrap_err();
     assert_eq!(error.code, Code::ConfigInvalid);
@@ -447,4 +498,66 @@ fn endpoints_are_started_by_name() {
     );
     let error = load(Wanted::Named(vec!["c".to_owned()])).unwrap_err();
     assert_eq!(error.next_step, "choose one of these: a, b");
+}
+
+/// Flag, environment, file; a proxy that is named rules QUIC out; nothing of its URL is shown.
+#[test]
+fn links_and_proxies_are_chosen() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("agent.yml");
+    let load = |text: &str, flag: Option<LinkChoice>, environment: Environment| {
+        fs::write(&path, format!("version: 3\nagent:\n{text}")).unwrap();
+        let given = Given {
+            file: Some(path.clone()),
+            link: flag,
+            ..given(Wanted::This(Box::new(endpoint("8080"))))
+        };
+        Config::load(given, &environment)
+    };
+    let variable = |link: &str| Environment {
+        link: Some(link.to_owned()),
+        ..Environment::default()
+    };
+    let none = Environment::default;
+    let link = |text: &str, flag, environment| load(text, flag, environment).unwrap().link;
+    assert_eq!(link("  log: false\n", None, none()), LinkChoice::Auto);
+    assert_eq!(link("  link: tls\n", None, none()), LinkChoice::Tls);
+    assert_eq!(
+        link("  link: tls\n", None, variable("quic")),
+        LinkChoice::Quic
+    );
+    let flag = Some(LinkChoice::Auto);
+    assert_eq!(
+        link("  link: tls\n", flag, variable("quic")),
+        LinkChoice::Auto
+    );
+    assert_eq!(
+        load("  link: tls\n", None, variable("udp"))
+            .unwrap_err()
+            .code,
+        Code::ConfigInvalid
+    );
+
+    let proxy = "  proxy_url: http://ada:s3cret@proxy.test:3128\n";
+    let config = load(proxy, None, none()).unwrap();
+    assert!(config.proxies.is_explicit());
+    assert!(!format!("{config:?}").contains("s3cret"));
+    for (text, flag, environment) in [
+        (proxy, Some(LinkChoice::Quic), none()),
+        ("  proxy_url: https://ada:s3cret@proxy.test\n", None, none()),
+        ("  http_proxy: ada:s3cret@:1\n", None, none()),
+        (
+            "  log: false\n",
+            None,
+            Environment {
+                https_proxy: Some(SecretText::new("socks5://ada:s3cret@p".to_owned())),
+                ..none()
+            },
+        ),
+    ] {
+        let error = load(text, flag, environment).unwrap_err();
+        assert_eq!(error.code, Code::ConfigInvalid);
+        let shown = format!("{error:?}");
+        assert!(!shown.contains("s3cret"), "{shown}");
+    }
 }

@@ -17,6 +17,11 @@ pub(crate) struct Environment {
     pub(crate) ngrok_authtoken: Option<SecretText>,
     pub(crate) config_home: Option<PathBuf>,
     pub(crate) home: Option<PathBuf>,
+    pub(crate) link: Option<String>,
+    pub(crate) quic_retry_ms: Option<String>,
+    /// A URL that may hold a password.
+    pub(crate) https_proxy: Option<SecretText>,
+    pub(crate) no_proxy: Option<String>,
 }
 
 /// A text that is wiped when dropped and never shown.
@@ -38,18 +43,22 @@ impl Environment {
                 .filter(|value| !value.is_empty())
                 .map(PathBuf::from)
         };
-        let secret = |name| {
+        let text = |name| {
             std::env::var(name)
                 .ok()
                 .filter(|value| !value.trim().is_empty())
-                .map(SecretText::new)
         };
+        let secret = |name| text(name).map(SecretText::new);
         Self {
             file: path("SALLYPORT_CONFIG"),
             authtoken: secret(OUR_VARIABLE),
             ngrok_authtoken: secret(NGROK_VARIABLE),
             config_home: path("XDG_CONFIG_HOME"),
             home: path("HOME"),
+            link: text("SALLYPORT_LINK"),
+            quic_retry_ms: text("SALLYPORT_QUIC_RETRY_MS"),
+            https_proxy: secret("https_proxy").or_else(|| secret("HTTPS_PROXY")),
+            no_proxy: text("no_proxy").or_else(|| text("NO_PROXY")),
         }
     }
 }

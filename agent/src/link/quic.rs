@@ -1,16 +1,20 @@
 //! The QUIC link. Its numbers come from measurements over distance and under loss: BBR, 4 MB a
-//! stream, 16 MB a connection, fairness left on.
+//! stream, 16 MB a connection, fairness left on. `backlog` keeps apps that do not read from harming others.
+
+mod backlog;
 
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use proto::budget::Budget;
 use proto::limits::STREAMS_PER_TUNNEL_MAX;
-use quinn::congestion::BbrConfig;
+use proto::window::{LINK_WINDOW, STREAM_WINDOW};
+use quinn::congestion::{BbrConfig, ControllerFactory, CubicConfig};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{
     ClientConfig, ConnectError, Connection, ConnectionError, Endpoint, EndpointConfig, IdleTimeout,
@@ -19,22 +23,19 @@ use quinn::{
 use rustls_pki_types::ServerName;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::task::AbortHandle;
 
-use super::{DialError, LinkEnded, Target, verify};
+use super::{AttemptError, DialError, LinkEnded, Target, verify};
 use crate::addrs;
+use crate::config::Congestion;
+use backlog::{Backlog, Inlet};
 
 /// Dials addresses of one target.
 #[derive(Debug)]
 pub(super) struct Dialler {
     config: ClientConfig,
     server_name: String,
-}
-
-/// Why one address gave no link.
-#[derive(Debug)]
-pub(super) enum AttemptError {
-    Untrusted { addr: SocketAddr, reason: String },
-    Failed(String),
+    unread: Budget,
 }
 
 /// A QUIC connection and the socket it lives on.
@@ -42,11 +43,20 @@ pub(super) enum AttemptError {
 pub(super) struct QuicLink {
     connection: Connection,
     endpoint: Endpoint,
+    backlog: Arc<Backlog>,
+    _keeper: Arc<Keeper>,
 }
+
+/// The task that looks after a link's window. It ends with the last handle of the link: an own handle of
+/// the connection would keep that alive.
+#[derive(Debug)]
+struct Keeper(AbortHandle);
 
 #[derive(Debug)]
 pub(super) struct QuicReceive {
     stream: RecvStream,
+    inlet: Arc<Inlet>,
+    waker: Waker,
     ended: bool,
 }
 
@@ -64,10 +74,11 @@ impl Dialler {
         let crypto = QuicClientConfig::try_from(tls)
             .map_err(|error| DialError::Unusable(error.to_string()))?;
         let mut config = ClientConfig::new(Arc::new(crypto));
-        config.transport_config(Arc::new(transport()));
+        config.transport_config(Arc::new(transport(target.congestion)));
         Ok(Self {
             config,
             server_name: target.server_name.clone(),
+            unread: target.unread.clone(),
         })
     }
 
@@ -83,7 +94,10 @@ impl Dialler {
                 .connect_with(self.config.clone(), addr, &self.server_name)
                 .map_err(|error: ConnectError| failed(&error))?;
             connecting.await.map_err(|error| match untrusted(&error) {
-                Some(reason) => AttemptError::Untrusted { addr, reason },
+                Some(reason) => AttemptError::Untrusted {
+                    addr: addr.to_string(),
+                    reason,
+                },
                 None => AttemptError::Failed(format!("{addr}: {error}")),
             })
         };
@@ -94,10 +108,9 @@ impl Dialler {
         });
         let answer = tokio::time::timeout(HANDSHAKE_WITHIN, answer).await;
         match answer {
-            Ok(Ok(answer)) => answer.map(|connection| QuicLink {
-                connection,
-                endpoint,
-            }),
+            Ok(Ok(answer)) => {
+                answer.map(|connection| QuicLink::new(connection, endpoint, &self.unread))
+            }
             Ok(Err(_)) | Err(_) => Err(AttemptError::Failed(format!(
                 "{addr}: no answer within {} seconds",
                 HANDSHAKE_WITHIN.as_secs()
@@ -107,14 +120,54 @@ impl Dialler {
 }
 
 impl QuicLink {
+    fn new(connection: Connection, endpoint: Endpoint, unread: &Budget) -> Self {
+        let backlog = Backlog::new(connection.clone(), unread.open());
+        let keeper = tokio::spawn(Arc::clone(&backlog).keep());
+        Self {
+            connection,
+            endpoint,
+            backlog,
+            _keeper: Arc::new(Keeper(keeper.abort_handle())),
+        }
+    }
+
     pub(super) async fn open(&self) -> Result<(QuicSend, QuicReceive), LinkEnded> {
         let opened = self.connection.open_bi().await;
-        opened.map(halves).map_err(|error| ended(&error))
+        opened
+            .map(|stream| self.halves(stream))
+            .map_err(|error| ended(&error))
     }
 
     pub(super) async fn accept(&self) -> Result<(QuicSend, QuicReceive), LinkEnded> {
         let accepted = self.connection.accept_bi().await;
-        accepted.map(halves).map_err(|error| ended(&error))
+        accepted
+            .map(|stream| self.halves(stream))
+            .map_err(|error| ended(&error))
+    }
+
+    fn halves(&self, (send, receive): (SendStream, RecvStream)) -> (QuicSend, QuicReceive) {
+        let inlet = self.backlog.watch(receive.id());
+        let send = QuicSend {
+            stream: send,
+            finished: false,
+        };
+        let receive = QuicReceive {
+            stream: receive,
+            waker: Waker::from(Arc::clone(&inlet)),
+            inlet,
+            ended: false,
+        };
+        (send, receive)
+    }
+
+    /// Datagrams that came, acknowledgements among them.
+    pub(super) fn received(&self) -> u64 {
+        self.connection.stats().udp_rx.datagrams
+    }
+
+    /// See [`super::Link::is_over`].
+    pub(super) fn is_over(&self) -> bool {
+        self.backlog.is_over()
     }
 
     pub(super) async fn closed(&self) -> LinkEnded {
@@ -131,8 +184,8 @@ impl QuicLink {
         self.connection.rtt()
     }
 
-    pub(super) fn peer(&self) -> SocketAddr {
-        self.connection.remote_address()
+    pub(super) fn peer(&self) -> String {
+        self.connection.remote_address().to_string()
     }
 }
 
@@ -142,10 +195,16 @@ impl QuicReceive {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let (room, before) = (buffer.remaining(), buffer.filled().len());
-        let polled = AsyncRead::poll_read(Pin::new(&mut self.stream), cx, buffer);
+        if buffer.remaining() == 0 {
+            // Nothing is learned from a read that wants nothing.
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        self.inlet.reading(cx);
+        let mut ours = Context::from_waker(&self.waker);
+        let polled = AsyncRead::poll_read(Pin::new(&mut self.stream), &mut ours, buffer);
+        self.inlet.was_read(buffer.filled().len() - before);
         if let Poll::Ready(Ok(())) = polled
-            && room > 0
             && buffer.filled().len() == before
         {
             self.ended = true;
@@ -157,8 +216,13 @@ impl QuicReceive {
 impl QuicReceive {
     /// See [`super::LinkReceive::reset`].
     pub(super) async fn reset(&mut self) {
-        if let Ok(None) = self.stream.received_reset().await {
-            std::future::pending::<()>().await;
+        tokio::select! {
+            reset = self.stream.received_reset() => {
+                if let Ok(None) = reset {
+                    self.inlet.given_up().await;
+                }
+            }
+            () = self.inlet.given_up() => {}
         }
     }
 }
@@ -207,8 +271,15 @@ impl Drop for QuicSend {
     }
 }
 
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 impl Drop for QuicReceive {
     fn drop(&mut self) {
+        self.inlet.close();
         if !self.ended {
             // Fails only when it has ended already.
             let _ = self.stream.stop(VarInt::from_u32(GIVEN_UP));
@@ -216,26 +287,14 @@ impl Drop for QuicReceive {
     }
 }
 
-fn halves((send, receive): (SendStream, RecvStream)) -> (QuicSend, QuicReceive) {
-    let send = QuicSend {
-        stream: send,
-        finished: false,
-    };
-    let receive = QuicReceive {
-        stream: receive,
-        ended: false,
-    };
-    (send, receive)
-}
-
 /// How the agent's side of a link behaves.
-fn transport() -> TransportConfig {
+fn transport(congestion: Congestion) -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
-        .congestion_controller_factory(Arc::new(BbrConfig::default()))
-        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
-        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
-        .send_window(u64::from(CONNECTION_WINDOW))
+        .congestion_controller_factory(controller(congestion))
+        .stream_receive_window(var_int(STREAM_WINDOW))
+        .receive_window(var_int(LINK_WINDOW))
+        .send_window(LINK_WINDOW)
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_PER_TUNNEL_MAX))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
@@ -244,6 +303,17 @@ fn transport() -> TransportConfig {
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))));
     transport
+}
+
+fn controller(congestion: Congestion) -> Arc<dyn ControllerFactory + Send + Sync> {
+    match congestion {
+        Congestion::Bbr => Arc::new(BbrConfig::default()),
+        Congestion::Cubic => Arc::new(CubicConfig::default()),
+    }
+}
+
+fn var_int(bytes: u64) -> VarInt {
+    VarInt::from_u64(bytes).unwrap_or(VarInt::MAX)
 }
 
 /// A socket of the address's family, with buffers that do not halve the speed.
@@ -314,11 +384,10 @@ fn ended(error: &ConnectionError) -> LinkEnded {
     LinkEnded { why, code }
 }
 
-const STREAM_WINDOW: u32 = 4 << 20;
-const CONNECTION_WINDOW: u32 = 16 << 20;
-/// Keeps addresses mapped in between, and finds a dead edge within [`IDLE_TIMEOUT_MS`].
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
-const IDLE_TIMEOUT_MS: u32 = 30_000;
+/// Keeps addresses mapped in between. The control protocol's probes come as often, and find a dead edge
+/// sooner than the transport does.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+const IDLE_TIMEOUT_MS: u32 = 45_000;
 /// The system's default halves bulk transfers (measured); the kernel may grant less.
 const UDP_BUFFER: usize = 8 << 20;
 const HELLOS: usize = 3;

@@ -1,5 +1,7 @@
 //! A real QUIC edge with a link CA made by rcgen: who is trusted, and how streams end.
 
+mod over_tls;
+
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +43,7 @@ impl LinkCa {
         Trust::Roots(vec![self.0.der().clone()])
     }
 
-    fn leaf(&self, name: &str) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+    pub(super) fn leaf(&self, name: &str) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         let leaf = params.signed_by(&key, &self.0).unwrap();
@@ -73,6 +75,9 @@ pub(crate) fn target(edge: &quinn::Endpoint, trust: Trust) -> Target {
         addrs: vec![edge.local_addr().unwrap().to_string()],
         server_name: NAME.to_owned(),
         trust,
+        congestion: Congestion::default(),
+        unread: Budget::new(1 << 30, 1 << 30),
+        route: Route::default(),
     }
 }
 
@@ -109,7 +114,7 @@ async fn the_pinned_link_ca_is_trusted() {
     let ca = LinkCa::new();
     let edge = listen(&ca, NAME, ALPN_AGENT);
     let link = dial(&edge, ca.trust()).await.unwrap();
-    assert_eq!(link.peer(), edge.local_addr().unwrap());
+    assert_eq!(link.peer(), edge.local_addr().unwrap().to_string());
     let link = dial(&edge, ca.roots()).await.unwrap();
     link.close().await;
 }
@@ -199,7 +204,7 @@ async fn a_silent_address_does_not_hide_a_good_one() {
         dialled = Link::dial(&target) => dialled.unwrap(),
         () = accept_and_hold(edge.clone()) => unreachable!(),
     };
-    assert_eq!(link.peer(), edge.local_addr().unwrap());
+    assert_eq!(link.peer(), edge.local_addr().unwrap().to_string());
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ enum Line<'a> {
         status: &'static str,
         edge: Option<&'a str>,
         latency_ms: Option<f64>,
+        link: Option<&'static str>,
         code: Option<Code>,
         message: Option<String>,
         next_step: Option<String>,
@@ -72,8 +73,10 @@ fn line(event: &Event) -> Line<'_> {
             phase,
             edge,
             latency,
+            link,
             trouble,
         } => Line::Status {
+            link: *link,
             status: phase.name(),
             edge: edge.as_deref(),
             // A round trip is known to the microsecond.

@@ -21,6 +21,7 @@ fn line(event: &Event) -> String {
             phase,
             edge,
             latency,
+            link,
             trouble,
         } => {
             let (level, message) = match phase {
@@ -37,6 +38,9 @@ fn line(event: &Event) -> String {
             }
             if let Some(latency) = latency {
                 line.field("latency", &milliseconds(*latency).replace(' ', ""));
+            }
+            if let Some(link) = link {
+                line.field("link", link);
             }
             // What ends the agent has a line of its own.
             if let Some(trouble) = trouble

@@ -13,6 +13,7 @@ pub(super) struct Screen {
     phase: Phase,
     edge: String,
     latency: Option<std::time::Duration>,
+    link: Option<&'static str>,
     trouble: Option<Trouble>,
     forwarding: Vec<Forwarding>,
     notices: Vec<Note>,
@@ -52,6 +53,7 @@ impl Screen {
             phase: Phase::Connecting,
             edge: String::new(),
             latency: None,
+            link: None,
             trouble: None,
             forwarding: Vec::new(),
             notices: Vec::new(),
@@ -84,9 +86,11 @@ impl Screen {
                 phase,
                 edge,
                 latency,
+                link,
                 trouble,
             } => {
                 self.phase = phase;
+                self.link = link;
                 self.edge = edge.unwrap_or_default();
                 self.latency = latency;
                 // What ends the agent is said below the screen.
@@ -178,6 +182,14 @@ impl Screen {
         let latency = now.latency.or(self.latency);
         if let (Phase::Online, Some(latency)) = (self.phase, latency) {
             rows.push(Row::new(Tone::Plain, "Latency", &milliseconds(latency)));
+        }
+        if let (Phase::Online, Some(link)) = (self.phase, self.link) {
+            let link = match link {
+                "tls" => "TLS over TCP",
+                "quic" => "QUIC",
+                other => other,
+            };
+            rows.push(Row::new(Tone::Plain, "Link", link));
         }
         rows.push(Row::new(Tone::Plain, "Version", env!("CARGO_PKG_VERSION")));
         for forwarding in &self.forwarding {

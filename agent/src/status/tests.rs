@@ -17,6 +17,7 @@ fn online() -> Event {
         phase: Phase::Online,
         edge: Some("127.0.0.1:4443".to_owned()),
         latency: Some(Duration::from_micros(1234)),
+        link: Some("quic"),
         trouble: None,
     }
 }
@@ -56,7 +57,7 @@ fn json_is_as_promised() {
     assert_eq!(
         json_of(&online()),
         json!({"event": "status", "status": "online", "edge": "127.0.0.1:4443",
-               "latency_ms": 1.234, "code": null, "message": null, "next_step": null})
+               "latency_ms": 1.234, "link": "quic", "code": null, "message": null, "next_step": null})
     );
     assert_eq!(
         json_of(&forwarding()),
@@ -100,7 +101,7 @@ fn lines_are_logfmt() {
     let table = [
         (
             online(),
-            "lvl=info msg=\"tunnel established\" edge=127.0.0.1:4443 latency=1.2ms",
+            "lvl=info msg=\"tunnel established\" edge=127.0.0.1:4443 latency=1.2ms link=quic",
         ),
         (
             forwarding(),

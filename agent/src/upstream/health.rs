@@ -1,15 +1,15 @@
 //! Whether the local app is up, as the last attempts to connect have shown.
 
 use proto::code::Code;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::{DialError, Upstream};
+use super::{Connection, DialError, Tls, Upstream};
 
 /// An upstream whose health is remembered. Shared by every stream that dials it.
 #[derive(Debug)]
 pub(crate) struct Watched {
     upstream: Upstream,
+    tls: Option<Tls>,
     health: watch::Sender<Health>,
 }
 
@@ -29,9 +29,11 @@ pub(crate) enum Health {
 }
 
 impl Watched {
-    pub(crate) fn new(upstream: Upstream) -> Self {
+    /// `tls` is how to shake hands, where the upstream speaks TLS.
+    pub(crate) fn new(upstream: Upstream, tls: Option<Tls>) -> Self {
         Self {
             upstream,
+            tls,
             health: watch::Sender::new(Health::Unknown),
         }
     }
@@ -44,8 +46,8 @@ impl Watched {
     ///
     /// # Errors
     /// The dial's.
-    pub(crate) async fn dial(&self) -> Result<TcpStream, DialError> {
-        let dialled = self.upstream.dial().await;
+    pub(crate) async fn dial(&self) -> Result<Connection, DialError> {
+        let dialled = self.upstream.dial(self.tls.as_ref()).await;
         let health = match &dialled {
             Ok(_) => Health::Up,
             Err(error) => Health::Down {

@@ -18,6 +18,8 @@ fn what_people_write_is_read() {
         ("http://app.internal", "http://app.internal:80"),
         ("[::1]:3000", "http://[::1]:3000"),
         ("http://[2001:db8::1]", "http://[2001:db8::1]:80"),
+        ("https://localhost:8443", "https://localhost:8443"),
+        ("HTTPS://App.Internal", "https://app.internal:443"),
     ];
     for (text, expected) in table {
         let upstream = Upstream::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
@@ -39,7 +41,6 @@ fn what_is_no_address_is_refused_with_a_sentence() {
         ("localhost:0", "1 to 65535"),
         ("localhost:99999", "no address"),
         ("http://localhost:0", "1 to 65535"),
-        ("https://localhost:3000", "plain HTTP"),
         ("tcp://localhost:22", "only http://"),
         ("file:///etc", "only http://"),
         ("http://", "no address"),
@@ -65,7 +66,7 @@ async fn localhost_is_found_on_either_family() {
         let port = listener.local_addr().unwrap().port();
         for host in ["localhost", "app.localhost"] {
             let upstream = Upstream::parse(&format!("{host}:{port}")).unwrap();
-            let (dialled, accepted) = tokio::join!(upstream.dial(), listener.accept());
+            let (dialled, accepted) = tokio::join!(upstream.dial(None), listener.accept());
             dialled.unwrap();
             accepted.unwrap();
         }
@@ -79,7 +80,7 @@ async fn a_closed_port_is_unreachable() {
     drop(listener);
     let error = Upstream::parse(&format!("127.0.0.1:{port}"))
         .unwrap()
-        .dial()
+        .dial(None)
         .await
         .unwrap_err();
     assert_eq!(error.code(), Code::UpstreamUnreachable);
@@ -88,4 +89,18 @@ async fn a_closed_port_is_unreachable() {
         format!("http://127.0.0.1:{port} does not accept connections")
     );
     assert!(error.next_step().starts_with("start the app"));
+}
+
+#[test]
+fn a_host_header_leaves_the_schemes_port_out() {
+    let table = [
+        ("8080", "localhost:8080"),
+        ("http://app.internal", "app.internal"),
+        ("http://app.internal:443", "app.internal:443"),
+        ("https://app.internal", "app.internal"),
+        ("https://[::1]:8443", "[::1]:8443"),
+    ];
+    for (text, expected) in table {
+        assert_eq!(Upstream::parse(text).unwrap().authority(), expected);
+    }
 }

@@ -112,8 +112,12 @@ pub(super) async fn finish(
     };
     if let Some(error) = note {
         response = written(&error, &response, operation, wants_page);
-        if response.status() == StatusCode::UNAUTHORIZED && door == Door::Api {
-            response.headers_mut().insert(WWW_AUTHENTICATE, BEARER);
+        if response.status() == StatusCode::UNAUTHORIZED {
+            let challenge = match door {
+                Door::Api | Door::Socket => BEARER,
+                Door::Dashboard => SIGN_IN,
+            };
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
         }
     }
     let headers = response.headers_mut();
@@ -193,6 +197,8 @@ fn accepts_html(headers: &HeaderMap) -> bool {
 }
 
 const BEARER: HeaderValue = HeaderValue::from_static("Bearer realm=\"Sallyport\"");
+/// Of no scheme that a browser asks a password for: the way in is a link.
+const SIGN_IN: HeaderValue = HeaderValue::from_static("Sallyport realm=\"Sallyport\"");
 const MESSAGE_CHARS_MAX: usize = 400;
 const OPERATION_ID: HeaderName = HeaderName::from_static("ngrok-operation-id");
 const REQUEST_ID: HeaderName = HeaderName::from_static("sallyport-request-id");

@@ -2,6 +2,7 @@
 //! that nothing else opens the embedded store. HTTP/1.1 and JSON.
 
 mod credentials;
+mod drain;
 mod listen;
 mod providers;
 mod status;
@@ -16,6 +17,7 @@ pub(super) fn routes() -> Vec<Route> {
     use Verb::{Delete, Get, Post};
     vec![
         Route::new(Get, "/status", Needs::Owner, status::status),
+        Route::new(Post, "/drain", Needs::Owner, drain::drain),
         Route::new(Post, "/backups", Needs::Owner, status::backup),
         Route::new(Get, "/authtokens", Needs::Owner, credentials::authtokens),
         Route::new(

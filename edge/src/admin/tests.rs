@@ -117,8 +117,15 @@ impl World {
                     tunnels: 1,
                     sessions: 2,
                     online: online.lock().unwrap().clone(),
+                    connections: 3,
+                    exchanges: 4,
+                    resident_bytes: None,
+                    links: Vec::new(),
+                    is_emptied: false,
+                    cut: 0,
                 }
             }),
+            drain: Box::new(|_| {}),
             verify_provider: Box::new(|wanted| {
                 Box::pin(async move {
                     if wanted.client_id == "wrong" {

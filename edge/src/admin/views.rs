@@ -205,7 +205,16 @@ pub(crate) struct StatusView {
     pub(crate) tunnels: u64,
     /// Sessions in this edge's memory.
     pub(crate) sessions: u64,
+    pub(crate) endpoints_online: u64,
+    /// Public connections that are open.
+    pub(crate) connections: u64,
+    /// Exchanges under way.
+    pub(crate) exchanges: u64,
+    /// Memory of the edge's process, where the system tells.
+    pub(crate) memory_resident_bytes: Option<u64>,
     pub(crate) providers: Vec<String>,
+    /// Links of the agents that are connected; at most 200.
+    pub(crate) links: Vec<LinkView>,
     /// Those online at this edge; at most 200.
     pub(crate) endpoints: Vec<EndpointView>,
 }
@@ -217,6 +226,38 @@ pub(crate) struct EndpointView {
     pub(crate) upstream: String,
     /// The provider whose login is in front, if there is one.
     pub(crate) login: Option<String>,
+}
+
+/// Socket only.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct LinkView {
+    pub(crate) tunnel: String,
+    /// `quic` or `tls`.
+    pub(crate) transport: String,
+    /// The agent's, as seen here.
+    pub(crate) address: String,
+    pub(crate) agent_version: String,
+    pub(crate) os: String,
+    pub(crate) round_trip_us: u64,
+    /// Exchanges under way.
+    pub(crate) streams: u64,
+    /// Memory for what visitors do not read.
+    pub(crate) held_bytes: u64,
+    /// What it serves.
+    pub(crate) endpoints: Vec<String>,
+}
+
+/// Socket only: a line of a drain's progress.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct DrainView {
+    pub(crate) exchanges: u64,
+    pub(crate) connections: u64,
+    /// Until what is left is cut.
+    pub(crate) left_ms: u64,
+    /// Nothing is open any more.
+    pub(crate) done: bool,
+    /// Exchanges that did not finish in time.
+    pub(crate) cut: u64,
 }
 
 /// Socket only.

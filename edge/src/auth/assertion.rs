@@ -3,6 +3,7 @@
 //! `/.sallyport/jwks.json` of every endpoint, the previous cluster key's beside it.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
@@ -10,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderName, HeaderValue};
 use jiff::Timestamp;
-use moka::sync::Cache;
+use papaya::HashMap;
 use proto::id::SessionId;
 use serde::Serialize;
 
@@ -21,8 +22,16 @@ use crate::secret::{self, ClusterKey};
 pub(super) struct Assertions {
     key: Key,
     jwks: String,
-    /// Signing costs more than everything else on a request's way. Facts of a session never change.
-    signed: Cache<SessionId, HeaderValue>,
+    /// Signing costs more than everything else on a request's way, and facts of a session never change.
+    /// Read without a lock.
+    signed: HashMap<SessionId, Arc<Signed>>,
+}
+
+/// What the upstream is told, and since when.
+#[derive(Debug)]
+struct Signed {
+    at: Timestamp,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 struct Key {
@@ -83,10 +92,7 @@ impl Assertions {
             // Strings only: writing them cannot fail.
             jwks: serde_json::to_string(&Jwks { keys }).unwrap_or_default(),
             key,
-            signed: Cache::builder()
-                .max_capacity(SIGNED_MAX)
-                .time_to_live(REUSE)
-                .build(),
+            signed: HashMap::new(),
         }
     }
 
@@ -95,9 +101,41 @@ impl Assertions {
         &self.jwks
     }
 
-    /// What the upstream is told of a session's person. `origin` is the endpoint's: issuer and
+    /// What the upstream is told of a session's person. `origin` gives the endpoint's: issuer and
     /// audience of the assertion.
     pub(super) fn headers(
+        &self,
+        session: &Session,
+        origin: impl FnOnce() -> String,
+        now: Timestamp,
+    ) -> Vec<(HeaderName, HeaderValue)> {
+        if let Some(signed) = self.signed.pin().get(&session.id)
+            && signed.is_fresh(now)
+        {
+            return signed.headers.clone();
+        }
+        let headers = self.make(session, &origin(), now);
+        let signed = Arc::new(Signed {
+            at: now,
+            headers: headers.clone(),
+        });
+        self.keep(session.id, signed, now);
+        headers
+    }
+
+    /// Keeps what was signed; what is stale goes first, and everything when that is not enough.
+    fn keep(&self, session: SessionId, fresh: Arc<Signed>, now: Timestamp) {
+        let all = self.signed.pin();
+        if all.len() >= SIGNED_MAX {
+            all.retain(|_, signed| signed.is_fresh(now));
+            if all.len() >= SIGNED_MAX {
+                all.clear();
+            }
+        }
+        all.insert(session, fresh);
+    }
+
+    fn make(
         &self,
         session: &Session,
         origin: &str,
@@ -118,11 +156,7 @@ impl Assertions {
                 headers.push((compatible, value));
             }
         }
-        let assertion = self.signed.get(&session.id).or_else(|| {
-            let value = self.sign(session, origin, now)?;
-            self.signed.insert(session.id, value.clone());
-            Some(value)
-        });
+        let assertion = self.sign(session, origin, now);
         headers.extend(assertion.map(|value| (ASSERTION, value)));
         headers
     }
@@ -159,6 +193,13 @@ impl Assertions {
                 .ok()?;
         value.set_sensitive(true);
         Some(value)
+    }
+}
+
+impl Signed {
+    /// A clock that went back makes nothing fresh.
+    fn is_fresh(&self, now: Timestamp) -> bool {
+        Duration::try_from(now.duration_since(self.at)).is_ok_and(|age| age < REUSE)
     }
 }
 
@@ -216,8 +257,8 @@ const ASSERTION: HeaderName = HeaderName::from_static("sallyport-assertion");
 const LIFE: Duration = Duration::from_mins(5);
 /// How long one is sent again: whoever gets it has three minutes left.
 const REUSE: Duration = Duration::from_mins(2);
-/// About 700 bytes each.
-const SIGNED_MAX: u64 = 10_000;
+/// About 1500 bytes each.
+const SIGNED_MAX: usize = 10_000;
 /// A longer name is left out: upstreams bound their heads.
 const VALUE_BYTES_MAX: usize = 1024;
 
@@ -236,7 +277,7 @@ mod tests {
         let key = |byte| ClusterKey::new([byte; 32]);
         let assertions = Assertions::new(&key(1), None);
         let now = crate::clock::Clock.now();
-        let headers = assertions.headers(&session(), ORIGIN, now);
+        let headers = assertions.headers(&session(), || ORIGIN.to_owned(), now);
         let find = |wanted: &HeaderName| {
             headers
                 .iter()
@@ -270,6 +311,37 @@ mod tests {
         assert_eq!(find(&USER_ID).unwrap(), session().user.to_string().as_str());
     }
 
+    /// One is sent again until somebody could get it with too little time left, and not longer; however
+    /// many people come, a bounded number is kept.
+    #[test]
+    fn sent_again_for_a_while() {
+        let assertions = Assertions::new(&ClusterKey::new([1; 32]), None);
+        let begun = crate::clock::Clock.now();
+        let at = |seconds| crate::auth::flow::after(begun, Duration::from_secs(seconds));
+        let mut session = session();
+        let token = |now| {
+            let headers = assertions.headers(&session, || ORIGIN.to_owned(), now);
+            token_of(&headers).to_owned()
+        };
+        let first = token(at(100));
+        assert_eq!(token(at(219)), first);
+        let second = token(at(220));
+        assert_ne!(second, first);
+        assert_ne!(token(at(100)), second, "a clock that went back");
+        for _ in 0..SIGNED_MAX + 10 {
+            session.id = secret::new_id(1_795_000_000_000);
+            assertions.keep(
+                session.id,
+                Arc::new(Signed {
+                    at: begun,
+                    headers: Vec::new(),
+                }),
+                begun,
+            );
+            assert!(assertions.signed.len() <= SIGNED_MAX);
+        }
+    }
+
     fn token_of(headers: &[(HeaderName, HeaderValue)]) -> &str {
         let (_, value) = headers.iter().find(|(name, _)| *name == ASSERTION).unwrap();
         value.to_str().unwrap()
@@ -282,7 +354,8 @@ mod tests {
         let mut session = session();
         session.claims.email_verified = false;
         session.claims.name = Some("Zo\u{eb}\r\nX-Admin: 1 100%".to_owned());
-        let headers = assertions.headers(&session, ORIGIN, crate::clock::Clock.now());
+        let now = crate::clock::Clock.now();
+        let headers = assertions.headers(&session, || ORIGIN.to_owned(), now);
         assert!(headers.iter().all(|(name, _)| *name != USER_EMAIL));
         let (_, name) = headers.iter().find(|(name, _)| *name == USER_NAME).unwrap();
         assert_eq!(name, "Zo%C3%AB%0D%0AX-Admin: 1 100%25");

@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::model::endpoint::{Access, Endpoint};
 use crate::model::session::{CutReason, Session};
 use crate::policy::{Decision, evaluate};
+pub(crate) use crate::session::live::Delivery;
 use crate::session::live::Watcher;
 
 /// Proof that a request is allowed.
@@ -59,12 +60,9 @@ impl Permit {
         &self.endpoint
     }
 
-    /// Says that the exchange is over as far as can be seen: a cut is still heard, but no longer
-    /// counted as one of something open.
-    pub(crate) fn note_delivered(&mut self) {
-        if let Some(holder) = &mut self.holder {
-            holder.watcher.note_delivered();
-        }
+    /// For saying that the exchange is over as far as can be seen. `None` where nobody is signed in.
+    pub(crate) fn delivery(&self) -> Option<Delivery> {
+        self.holder.as_ref().map(|holder| holder.watcher.delivery())
     }
 
     /// Resolves when the right has ended: session revoked, absolute end, endpoint changed so that it
@@ -162,7 +160,8 @@ async fn barred(
 ) -> CutReason {
     loop {
         if watch.changed().await.is_err() {
-            return CutReason::EndpointRemoved;
+            // An endpoint that is removed says so; one that falls silent went with its edge.
+            return CutReason::Shutdown;
         }
         // Nothing is awaited between here and the next round: being dropped loses no change.
         let current = watch.borrow_and_update().clone();
@@ -256,6 +255,6 @@ mod tests {
         assert_eq!(second.cut().await, CutReason::EndpointRemoved);
         let mut orphan = permit();
         drop(channel);
-        assert_eq!(orphan.cut().await, CutReason::EndpointRemoved);
+        assert_eq!(orphan.cut().await, CutReason::Shutdown);
     }
 }

@@ -44,7 +44,7 @@ impl World {
     }
 
     fn server(&self, web: Web) -> Arc<ServerConfig> {
-        tcp_config(self.resolver(web), &[b"h2", b"http/1.1"]).unwrap()
+        tls::tcp_config(self.resolver(web), &[b"h2", b"http/1.1"]).unwrap()
     }
 
     fn dev_server(&self) -> Arc<ServerConfig> {

@@ -39,13 +39,14 @@ pub(super) fn ask(command: Ask, data_dir: &Path, json: bool) -> Result<(), CliEr
         Ask::Revoke(flags) => asked.revoke(flags),
         Ask::Receipt { id } => asked.receipt(&id),
         Ask::Status => asked.status(),
+        Ask::Drain { timeout } => asked.drain(timeout),
         Ask::Backup { file } => asked.backup(&file),
     }
 }
 
-struct Asked {
-    client: Client,
-    json: bool,
+pub(super) struct Asked {
+    pub(super) client: Client,
+    pub(super) json: bool,
     /// The flag that finds this edge again, for next steps.
     at: String,
 }
@@ -79,7 +80,7 @@ const API_KEY: Kind = Kind {
 
 impl Asked {
     /// Prints an answer as JSON, or for people.
-    fn say<T: serde::Serialize>(&self, answer: &T, people: impl FnOnce(&T) -> String) {
+    pub(super) fn say<T: serde::Serialize>(&self, answer: &T, people: impl FnOnce(&T) -> String) {
         if self.json {
             print::json(answer);
         } else {
@@ -244,49 +245,6 @@ impl Asked {
                 named(error, "receipt", id, look)
             })?;
         self.say(&receipt, receipt_text);
-        Ok(())
-    }
-
-    fn status(&self) -> Result<(), CliError> {
-        let status: StatusView = self.client.list("/status")?;
-        self.say(&status, |status| {
-            let providers = if status.providers.is_empty() {
-                "none".to_owned()
-            } else {
-                status.providers.join(", ")
-            };
-            let mut text = print::facts(&[
-                (
-                    "Edge",
-                    format!("{} (version {})", status.edge, status.version),
-                ),
-                ("Running since", status.started_at.clone()),
-                ("Domain", status.domain.clone()),
-                ("Dashboard", status.dashboard_url.clone()),
-                ("API", status.api_url.clone()),
-                ("Providers", providers),
-                ("Tunnels", status.tunnels.to_string()),
-                ("Sessions in memory", status.sessions.to_string()),
-            ]);
-            text.push('\n');
-            if status.endpoints.is_empty() {
-                text.push_str("No endpoint is online.\nnext:  agent 8080, where your app runs\n");
-                return text;
-            }
-            let rows: Vec<[String; 4]> = status
-                .endpoints
-                .iter()
-                .map(|one| {
-                    let login = one.login.clone().unwrap_or_else(|| "public".to_owned());
-                    [one.url.clone(), one.upstream.clone(), login, one.id.clone()]
-                })
-                .collect();
-            text.push_str(&print::table(
-                ["ENDPOINT", "UPSTREAM", "LOGIN", "ID"],
-                &rows,
-            ));
-            text
-        });
         Ok(())
     }
 

@@ -176,6 +176,6 @@ async fn commands_over_the_socket() {
         }
     });
     asked.await.unwrap();
-    shutdown.begin();
+    shutdown.set_emptied();
     serving.await.unwrap();
 }

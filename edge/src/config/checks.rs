@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_saphyr::Spanned;
 
 use super::file::Source;
+use super::links::links;
 use super::{
     At, CertificateFiles, ConfigError, ENV_KEY, ENV_KEY_FILE, KeyEnvironment, KeySource, Overrides,
     Settings, default_data_dir, duration,
@@ -20,6 +21,7 @@ pub(super) fn settings(
     environment: KeyEnvironment,
 ) -> Result<Settings, ConfigError> {
     let (listen, listen_at) = listen(source, overrides.listen)?;
+    let metrics = metrics(source, overrides.metrics)?;
     let domain = chosen_domain(source, overrides.domain)?;
     let certificate = certificate(source)?;
     if !listen.ip().is_loopback() {
@@ -84,7 +86,15 @@ pub(super) fn settings(
             keys.connections_per_address.as_ref(),
         )?
         .unwrap_or(CONNECTIONS_PER_ADDRESS),
+        exchanges_max: positive(source, "exchanges_max", keys.exchanges_max.as_ref())?
+            .unwrap_or(EXCHANGES_MAX),
+        links: links(source)?,
         advertise: advertise(source)?,
+        metrics,
+        access_log: overrides.access_log.or_else(|| {
+            let path = source.keys.access_log.as_ref()?;
+            Some(source.resolve(&path.value))
+        }),
         session_idle: session_idle(source, session_life)?,
         session_life,
         cluster_key: key_source(source, environment)?,
@@ -102,16 +112,24 @@ fn listen(source: &Source, flag: Option<SocketAddr>) -> Result<(SocketAddr, At),
         return Ok((LISTEN, At::Default("listen")));
     };
     let at = source.at("listen", text);
-    match text.value.parse() {
-        Ok(address) => Ok((address, at)),
-        Err(_) => Err(refused(
-            at,
-            &format!(
-                "{:?} is no ADDRESS:PORT; such as 127.0.0.1:8443, 0.0.0.0:443 or [::]:443",
-                text.value
-            ),
-        )),
-    }
+    let examples = "127.0.0.1:8443, 0.0.0.0:443 or [::]:443";
+    Ok((address(&text.value, &at, examples)?, at))
+}
+
+/// The listener for metrics, where one is wanted.
+fn metrics(source: &Source, flag: Option<SocketAddr>) -> Result<Option<SocketAddr>, ConfigError> {
+    let Some(text) = source.keys.metrics.as_ref().filter(|_| flag.is_none()) else {
+        return Ok(flag);
+    };
+    let at = source.at("metrics", text);
+    address(&text.value, &at, "127.0.0.1:9600 or [::1]:9600").map(Some)
+}
+
+fn address(text: &str, at: &At, examples: &str) -> Result<SocketAddr, ConfigError> {
+    text.parse().map_err(|_| {
+        let message = format!("{text:?} is no ADDRESS:PORT; such as {examples}");
+        refused(at.clone(), &message)
+    })
 }
 
 fn chosen_domain(
@@ -363,7 +381,7 @@ fn absolute(path: PathBuf) -> Result<PathBuf, ConfigError> {
     std::path::absolute(&path).map_err(|source| ConfigError::Folder { path, source })
 }
 
-fn refused(at: At, message: &str) -> ConfigError {
+pub(super) fn refused(at: At, message: &str) -> ConfigError {
     ConfigError::Refused {
         at,
         message: message.to_owned(),
@@ -376,6 +394,8 @@ pub(super) const SESSION_IDLE: Duration = Duration::from_hours(4);
 pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 pub(super) const BODY_TIMEOUT: Duration = Duration::from_mins(5);
+/// Each holds tens of kilobytes while it moves, and little while it is quiet.
+pub(super) const EXCHANGES_MAX: u32 = 32_768;
 pub(super) const CONNECTIONS_PER_ADDRESS: u32 = 1024;
 /// A year: longer sessions are forgotten ones.
 const LIFE_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(366 * 24));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Parses a sum of whole numbers with units, largest first or not.
-pub(super) fn parse(text: &str) -> Option<Duration> {
+pub(crate) fn parse(text: &str) -> Option<Duration> {
     let mut total = Duration::ZERO;
     let mut rest = text.trim();
     if rest.is_empty() {

@@ -30,6 +30,12 @@ pub(super) struct Keys {
     pub(super) idle_timeout: Placed<String>,
     pub(super) body_timeout: Placed<String>,
     pub(super) connections_per_address: Placed<u32>,
+    pub(super) exchanges_max: Placed<u32>,
+    pub(super) congestion: Placed<String>,
+    pub(super) unread_mib_per_agent: Placed<u64>,
+    pub(super) unread_mib: Placed<u64>,
+    pub(super) metrics: Placed<String>,
+    pub(super) access_log: Placed<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 
 use super::checks::{
-    BODY_TIMEOUT, CONNECTIONS_PER_ADDRESS, HEADER_TIMEOUT, IDLE_TIMEOUT, LISTEN, SESSION_IDLE,
-    SESSION_LIFE,
+    BODY_TIMEOUT, CONNECTIONS_PER_ADDRESS, EXCHANGES_MAX, HEADER_TIMEOUT, IDLE_TIMEOUT, LISTEN,
+    SESSION_IDLE, SESSION_LIFE,
 };
 use super::duration;
+use super::links::UNREAD_MIB_PER_AGENT;
 
 /// One key of `edge.yml`.
 struct Entry {
@@ -147,6 +148,42 @@ fn entries() -> Vec<Entry> {
             &code(&CONNECTIONS_PER_ADDRESS.to_string()),
             "Connections that one address may hold at a time.",
             "An office behind one address fits; one machine cannot take them all.",
+        ),
+        entry(
+            "exchanges_max",
+            &code(&EXCHANGES_MAX.to_string()),
+            "Requests, downloads and WebSockets that may be open at a time, shared evenly by the workers.",
+            "Beyond it a request is answered with 503 (`SP_5010`) before any of its body is read, so that memory is bounded. Each takes tens of kilobytes while bytes move.",
+        ),
+        entry(
+            "congestion",
+            &code("bbr"),
+            "How QUIC links choose their speed: `bbr` or `cubic`.",
+            "With one packet in a thousand lost, 50 ms away, BBR sends 650 Mbit/s and CUBIC 10.",
+        ),
+        entry(
+            "unread_mib_per_agent",
+            &code(&UNREAD_MIB_PER_AGENT.to_string()),
+            "Memory, in MiB, for what visitors of one agent's endpoints do not read, so that they take nothing from the others. A visitor who does not read takes 4.",
+            "Beyond it, whoever has not read for longest is given up, and new requests are answered with 503 meanwhile.",
+        ),
+        entry(
+            "unread_mib",
+            "a quarter of the memory",
+            "The same for all agents together, in MiB.",
+            "Memory is bounded whatever visitors do.",
+        ),
+        entry(
+            "metrics",
+            "none",
+            "A listener for `/metrics`, `/healthz` and `/readyz`, as `ADDRESS:PORT`; see docs/metrics.md. Flag: `--metrics`.",
+            "It has no login: loopback or a private network is its place.",
+        ),
+        entry(
+            "access_log",
+            "none: with the rest of the log, on standard error",
+            "A file for the access log, opened anew on SIGHUP. Flag: `--access-log`.",
+            "It holds addresses and paths, which the rest of the log does not; its mode is 0640.",
         ),
     ]
 }

@@ -2,7 +2,7 @@
 //! or a path is logged; the query never is.
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{Method, Request, StatusCode};
 use proto::id::{EndpointId, RequestId, SessionId};
@@ -56,8 +56,8 @@ impl Record {
         self.session = session;
     }
 
-    /// Writes the record: the response's head is known.
-    pub(crate) fn end(self, clock: Clock, status: StatusCode) {
+    /// Writes the record: the response's head is known. Gives how long that took.
+    pub(crate) fn end(self, clock: Clock, status: StatusCode) -> Duration {
         let elapsed = clock.monotonic().duration_since(self.begun);
         let elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
         let version = match self.version {
@@ -82,9 +82,10 @@ impl Record {
             },
             "request"
         );
+        elapsed
     }
 }
 
 /// Filter records by this target.
-const ACCESS: &str = "access";
+pub(crate) const ACCESS: &str = "access";
 const PATH_MAX: usize = 1024;

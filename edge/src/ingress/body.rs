@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use tokio::sync::{mpsc, oneshot};
@@ -28,7 +29,7 @@ pub(crate) enum ResponseBody {
 #[derive(Debug)]
 pub(crate) struct ExchangeBody {
     items: mpsc::Receiver<Item>,
-    stop: oneshot::Receiver<()>,
+    stop: oneshot::Receiver<Option<HeaderMap>>,
     size: SizeHint,
     /// Bytes given to hyper.
     given: u64,
@@ -43,9 +44,11 @@ pub(crate) struct ExchangeBody {
 #[derive(Debug)]
 pub(crate) struct BodyFeed {
     pub(crate) items: mpsc::Sender<Item>,
-    stop: Option<oneshot::Sender<()>>,
+    stop: Option<oneshot::Sender<Option<HeaderMap>>>,
     on_release: oneshot::Receiver<Released>,
     released: Option<Released>,
+    /// An end that is not good is told in trailers.
+    pub(crate) is_grpc: bool,
 }
 
 #[derive(Debug)]
@@ -87,6 +90,7 @@ pub(crate) fn channel(size: SizeHint, connection: &Connection) -> (BodyFeed, Exc
             stop: Some(stop),
             on_release,
             released: None,
+            is_grpc: false,
         },
         body,
     )
@@ -95,9 +99,15 @@ pub(crate) fn channel(size: SizeHint, connection: &Connection) -> (BodyFeed, Exc
 impl BodyFeed {
     /// Makes the body end with an error at its next poll, whatever is still queued.
     pub(crate) fn stop(&mut self) {
+        self.stop_with(None);
+    }
+
+    /// As [`BodyFeed::stop`], with trailers in the place of the error: only where they say that the body
+    /// is not whole.
+    pub(crate) fn stop_with(&mut self, trailers: Option<HeaderMap>) {
         if let Some(stop) = self.stop.take() {
             // The body is gone already: nothing left to stop.
-            let _ = stop.send(());
+            let _ = stop.send(trailers);
         }
     }
 
@@ -137,9 +147,10 @@ impl Body for ExchangeBody {
         }
         // Resolves with `Ok` on a stop; with an error when the exchange dropped its half, in which
         // case the channel below tells how it ended.
-        if let Poll::Ready(Ok(())) = Pin::new(&mut self.stop).poll(cx) {
+        if let Poll::Ready(Ok(trailers)) = Pin::new(&mut self.stop).poll(cx) {
             self.ended = true;
-            return Poll::Ready(Some(Err(cancelled())));
+            let last = trailers.map(Frame::trailers);
+            return Poll::Ready(Some(last.ok_or_else(cancelled)));
         }
         match self.items.poll_recv(cx) {
             Poll::Pending => Poll::Pending,

@@ -2,28 +2,35 @@
 //!
 //! A cut must not wait for hyper: an HTTP/1.1 client would go on reading megabytes from kernel
 //! buffers and then see a clean end. So whoever serves the connection races hyper against
-//! [`Connection::killed`], and the socket's last act after a kill is a reset (linger 0).
+//! [`Shared::killed`], and the socket's last act after a kill is a reset (linger 0).
 
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::ingress::listener::Place;
+use crate::ingress::pool::Own;
+use crate::ingress::tail::Tail;
+use crate::metrics::{Direction, Metrics};
 
 /// What the exchanges of a connection share. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Connection {
+pub(crate) struct Connection(Arc<Shared>);
+
+/// A connection's facts and signals.
+#[derive(Debug)]
+pub(crate) struct Shared {
     pub(crate) peer: SocketAddr,
     /// The name in the ClientHello, lower case.
     pub(crate) server_name: Option<Arc<str>>,
@@ -31,20 +38,20 @@ pub(crate) struct Connection {
     kill: CancellationToken,
     gone: CancellationToken,
     /// Requests begun so far: tells when an HTTP/1.1 client has moved on from a response.
-    requests: Arc<watch::Sender<Requests>>,
+    begun: AtomicU64,
+    /// Requests that are open.
+    open: AtomicU64,
     /// How often everything written has gone to the kernel.
-    flushes: Arc<watch::Sender<u64>>,
+    flushes: AtomicU64,
+    flushed: Notify,
     /// A body is under way, so that the connection's end must not look like the body's.
-    in_body: Arc<AtomicBool>,
+    in_body: AtomicBool,
     /// Has become something other than HTTP: its end is somebody else's affair.
-    upgraded: Arc<AtomicBool>,
-}
-
-/// How many requests were begun, and how many are open.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Requests {
-    pub(crate) begun: u64,
-    pub(crate) open: u64,
+    upgraded: AtomicBool,
+    /// What is left of the last response over HTTP/1.1.
+    pub(crate) tail: Tail,
+    /// An upstream connection that is this client's alone.
+    pub(crate) own: Own,
 }
 
 /// What ALPN chose.
@@ -62,21 +69,43 @@ pub(crate) struct OpenRequest {
     pub(crate) number: u64,
 }
 
+impl std::ops::Deref for Connection {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
 impl Connection {
     pub(crate) fn new(peer: SocketAddr, server_name: Option<Arc<str>>, version: Version) -> Self {
-        Self {
+        Self(Arc::new(Shared {
             peer,
             server_name,
             version,
             kill: CancellationToken::new(),
             gone: CancellationToken::new(),
-            requests: Arc::new(watch::Sender::default()),
-            flushes: Arc::new(watch::Sender::default()),
-            in_body: Arc::default(),
-            upgraded: Arc::default(),
-        }
+            begun: AtomicU64::new(0),
+            open: AtomicU64::new(0),
+            flushes: AtomicU64::new(0),
+            flushed: Notify::new(),
+            in_body: AtomicBool::new(false),
+            upgraded: AtomicBool::new(false),
+            tail: Tail::default(),
+            own: Own::default(),
+        }))
     }
 
+    pub(crate) fn begin_request(&self) -> OpenRequest {
+        self.open.fetch_add(1, Ordering::AcqRel);
+        OpenRequest {
+            connection: self.clone(),
+            number: self.begun.fetch_add(1, Ordering::AcqRel) + 1,
+        }
+    }
+}
+
+impl Shared {
     /// Ends the connection now, with a reset. Returns once its socket is closed: from then on no
     /// byte can enter the client's buffer.
     pub(crate) async fn kill(&self) {
@@ -84,7 +113,7 @@ impl Connection {
         self.gone.cancelled().await;
     }
 
-    /// As [`Connection::kill`] without waiting.
+    /// As [`Shared::kill`] without waiting.
     pub(crate) fn order_kill(&self) {
         self.kill.cancel();
     }
@@ -99,37 +128,34 @@ impl Connection {
         self.gone.cancelled().await;
     }
 
-    pub(crate) fn begin_request(&self) -> OpenRequest {
-        let mut number = 0;
-        self.requests.send_modify(|requests| {
-            requests.begun += 1;
-            requests.open += 1;
-            number = requests.begun;
-        });
-        OpenRequest {
-            connection: self.clone(),
-            number,
-        }
+    /// How many requests were begun until now.
+    pub(crate) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Acquire)
     }
 
-    /// Resolves once a request after `number` was begun.
-    pub(crate) async fn moved_on(&self, number: u64) {
-        let mut requests = self.requests.subscribe();
-        // The sender lives in `self`, so waiting cannot fail.
-        let _ = requests.wait_for(|requests| requests.begun > number).await;
+    /// How many requests are open.
+    pub(crate) fn open(&self) -> u64 {
+        self.open.load(Ordering::Acquire)
     }
 
     /// How often everything written had gone to the kernel until now.
     pub(crate) fn flushes(&self) -> u64 {
-        *self.flushes.borrow()
+        self.flushes.load(Ordering::Acquire)
     }
 
     /// Resolves once everything written went to the kernel again since `flushes` was read: of it, one
     /// record or two are not yet on their way to the client.
     pub(crate) async fn flushed_since(&self, flushes: u64) {
-        let mut count = self.flushes.subscribe();
-        // The sender lives in `self`, so waiting cannot fail.
-        let _ = count.wait_for(|count| *count > flushes).await;
+        loop {
+            let flushed = self.flushed.notified();
+            let mut flushed = std::pin::pin!(flushed);
+            // Registered before looking, so that no flush falls between.
+            flushed.as_mut().enable();
+            if self.flushes() > flushes {
+                return;
+            }
+            flushed.await;
+        }
     }
 
     /// Notes whether a body is under way whose end is the connection's. While it is, a connection
@@ -142,18 +168,11 @@ impl Connection {
     pub(crate) fn set_upgraded(&self) {
         self.upgraded.store(true, Ordering::Release);
     }
-
-    /// Watches how many requests are open, for the idle time-out.
-    pub(crate) fn watch_requests(&self) -> watch::Receiver<Requests> {
-        self.requests.subscribe()
-    }
 }
 
 impl Drop for OpenRequest {
     fn drop(&mut self) {
-        self.connection
-            .requests
-            .send_modify(|requests| requests.open = requests.open.saturating_sub(1));
+        self.connection.open.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -195,20 +214,35 @@ pub(crate) struct PublicIo {
     _gone: Gone,
     /// What counts the socket as open, also after an upgrade.
     _place: Place,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug)]
-struct Gone(CancellationToken);
+struct Gone(Connection);
 
 impl PublicIo {
-    pub(crate) fn new(stream: TlsStream<TcpStream>, connection: Connection, place: Place) -> Self {
-        let gone = Gone(connection.gone.clone());
+    pub(crate) fn new(
+        stream: TlsStream<TcpStream>,
+        connection: Connection,
+        place: Place,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let gone = Gone(connection.clone());
         Self {
             stream,
             connection,
             linger: None,
             _gone: gone,
             _place: place,
+            metrics,
+        }
+    }
+}
+
+impl PublicIo {
+    fn count_out(&self, written: &Poll<std::io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.metrics.bytes(Direction::Out, *bytes);
         }
     }
 }
@@ -227,7 +261,9 @@ impl Drop for PublicIo {
 
 impl Drop for Gone {
     fn drop(&mut self) {
-        self.0.cancel();
+        self.0.gone.cancel();
+        self.0.tail.clear();
+        self.0.own.clear();
     }
 }
 
@@ -237,7 +273,13 @@ impl AsyncRead for PublicIo {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let bytes = buffer.filled().len() - before;
+        if bytes > 0 {
+            self.metrics.bytes(Direction::In, bytes);
+        }
+        read
     }
 }
 
@@ -247,7 +289,9 @@ impl AsyncWrite for PublicIo {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.count_out(&written);
+        written
     }
 
     fn poll_write_vectored(
@@ -255,7 +299,9 @@ impl AsyncWrite for PublicIo {
         cx: &mut Context<'_>,
         slices: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.count_out(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -265,7 +311,8 @@ impl AsyncWrite for PublicIo {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         if matches!(flushed, Poll::Ready(Ok(()))) {
-            self.connection.flushes.send_modify(|count| *count += 1);
+            self.connection.flushes.fetch_add(1, Ordering::AcqRel);
+            self.connection.flushed.notify_waiters();
         }
         flushed
     }

@@ -9,46 +9,61 @@ use proto::code::Code;
 use tower::ServiceExt;
 
 use crate::auth::{Auth, Verdict};
-use crate::ingress::Ingress;
+use crate::ingress::Worker;
 use crate::ingress::access_log::Record;
 use crate::ingress::body::ResponseBody;
 use crate::ingress::connection::Connection;
-use crate::ingress::forward::{self, Passed};
+use crate::ingress::forward::{self, Passed, Reuse};
 use crate::ingress::request::Target;
 use crate::ingress::respond::{self, Asker};
+use crate::ingress::websocket;
 use crate::model::site::ReservedHost;
 use crate::route::table::Route;
 use crate::secret;
 
 /// Serves one public request and writes its one line in the access log.
 pub(crate) async fn handle(
-    ingress: &Ingress,
+    worker: &Worker,
     connection: &Connection,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Response<ResponseBody> {
+    let ingress = &worker.ingress;
+    let translated = websocket::translate(&mut request);
+    let is_extended = translated == Ok(true);
     let asker = Asker::of(secret::new_id(ingress.clock.unix_ms()), &request);
     let mut record = Record::begin(ingress.clock, connection, &request, asker.request_id);
-    let response = match Target::of(
-        connection,
-        request.method(),
-        request.uri(),
-        request.headers(),
-    ) {
-        Ok(target) => dispatch(ingress, connection, request, target, &asker, &mut record).await,
+    let target = translated.and_then(|_| {
+        Target::of(
+            connection,
+            request.method(),
+            request.uri(),
+            request.headers(),
+        )
+    });
+    let mut response = match target {
+        Ok(target) => dispatch(worker, connection, request, target, &asker, &mut record).await,
         Err(code) => respond::failure(code, &asker),
     };
-    record.end(ingress.clock, response.status());
+    if is_extended && websocket::misleads(&response) {
+        response = respond::failure(Code::UpgradeRefused, &asker);
+    }
+    let elapsed = record.end(ingress.clock, response.status());
+    let code = response.extensions().get::<Code>().copied();
+    ingress
+        .metrics
+        .request(response.status().as_u16(), code, elapsed);
     response
 }
 
 async fn dispatch(
-    ingress: &Ingress,
+    worker: &Worker,
     connection: &Connection,
     request: Request<Incoming>,
     target: Target,
     asker: &Asker,
     record: &mut Record,
 ) -> Response<ResponseBody> {
+    let ingress = &worker.ingress;
     record.host(&target.host);
     match ingress.site.reserved(&target.host) {
         Some(ReservedHost::Auth) => match collect(request, ingress.limits.body_idle).await {
@@ -76,7 +91,7 @@ async fn dispatch(
                     Err(code) => respond::failure(code, asker),
                 }
             }
-            Some(route) => serve(ingress, connection, route, request, target, asker, record).await,
+            Some(route) => serve(worker, connection, route, request, target, asker, record).await,
             None => respond::failure(Code::UnknownHost, asker),
         },
     }
@@ -84,7 +99,7 @@ async fn dispatch(
 
 /// route → authorize → pick → open → forward(permit, …)
 async fn serve(
-    ingress: &Ingress,
+    worker: &Worker,
     connection: &Connection,
     route: Route,
     request: Request<Incoming>,
@@ -92,6 +107,7 @@ async fn serve(
     asker: &Asker,
     record: &mut Record,
 ) -> Response<ResponseBody> {
+    let ingress = &worker.ingress;
     let (parts, body) = request.into_parts();
     record.endpoint(route.endpoint.id);
     let mut permit = match ingress
@@ -104,7 +120,8 @@ async fn serve(
         Verdict::Deny(code) => return respond::failure(code, asker),
     };
     record.session(permit.session().map(|session| session.id));
-    let opened = match forward::open(&mut permit, &ingress.registry).await {
+    let reuse = Reuse::of(&parts, &body);
+    let opened = match forward::open(&mut permit, worker, connection, reuse).await {
         Ok(opened) => opened,
         Err(code) => return respond::failure(code, asker),
     };
@@ -116,7 +133,7 @@ async fn serve(
         identity,
         body_idle: ingress.limits.body_idle,
     };
-    match forward::forward(permit, opened, connection, passed).await {
+    match forward::forward(permit, opened, worker, connection, passed).await {
         Ok(response) => response,
         Err(code) => respond::failure(code, asker),
     }

@@ -61,9 +61,13 @@ pub(crate) fn add_forwarding(
     }
 }
 
-/// Makes an upstream's headers ready for the client: hop-by-hop ones out, and no cookie of our name.
+/// Makes an upstream's headers ready for the client: hop-by-hop ones out, and nothing that only the edge
+/// says, such as a cookie of our name.
 pub(crate) fn clean_response(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
+    for name in SAID_BY_THE_EDGE {
+        headers.remove(*name);
+    }
     if headers
         .get_all(header::SET_COOKIE)
         .iter()
@@ -80,6 +84,15 @@ pub(crate) fn clean_response(headers: &mut HeaderMap) {
             headers.append(header::SET_COOKIE, value);
         }
     }
+}
+
+/// Whether credentials, or a challenge, are of a scheme that authenticates a connection and not one
+/// request (RFC 4559 §6).
+pub(crate) fn is_of_connection(value: &HeaderValue) -> bool {
+    let scheme = value.as_bytes().split(|byte| *byte == b' ').next();
+    scheme.is_some_and(|scheme| {
+        scheme.eq_ignore_ascii_case(b"negotiate") || scheme.eq_ignore_ascii_case(b"ntlm")
+    })
 }
 
 /// Joins all `Cookie` values with `; ` (HTTP/2 sends crumbs), leaves ours out, and keeps the rest
@@ -113,11 +126,26 @@ fn sets_our_cookie(value: &HeaderValue) -> bool {
 /// Whether a header is one that only the edge sets. Names are folded first: some upstreams read `_`
 /// as `-`.
 fn is_ours(name: &str) -> bool {
+    let is_folded = name.contains('_');
     let name = name.to_ascii_lowercase().replace('_', "-");
+    if is_folded && FRAMING.contains(&name.as_str()) {
+        return true;
+    }
     OUR_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || OUR_NAMES.contains(&name.as_str())
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    // `TE: trailers` says that the client takes trailers; every other value is between neighbours. Asked
+    // first: a client that sends it names it in `Connection` too (RFC 9110 §10.1.4).
+    let takes_trailers = headers
+        .get_all(header::TE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| {
+            value
+                .split(',')
+                .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+        });
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -134,16 +162,6 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     for name in named {
         headers.remove(name);
     }
-    // `TE: trailers` says that the client takes trailers; every other value is between neighbours.
-    let takes_trailers = headers
-        .get_all(header::TE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .any(|value| {
-            value
-                .split(',')
-                .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
-        });
     // Of two framings the length is not the one that was read (RFC 9112 §6.3).
     if headers.contains_key(header::TRANSFER_ENCODING) {
         headers.remove(header::CONTENT_LENGTH);
@@ -183,6 +201,9 @@ const OUR_NAMES: &[&str] = &[
     "x-method-override",
     "proxy",
 ];
+/// What tells one message from the next: spelled with `_` it is no such header to us, and one to some.
+const FRAMING: &[&str] = &["content-length", "transfer-encoding"];
+const SAID_BY_THE_EDGE: &[&str] = &["sallyport-error", "sallyport-request-id"];
 const OUR_COOKIES: &[u8] = b"__host-sallyport";
 
 #[cfg(test)]
@@ -218,6 +239,8 @@ mod tests {
         expect(
             &[
                 ("Sallyport_User_Email", "a@x"),
+                ("Transfer_Encoding", "chunked"),
+                ("content_length", "5"),
                 ("sallyport-user-email", ""),
                 ("SALLYPORT-USER-EMAIL", "a@x"),
                 ("Ngrok-Auth_User-Email", "a@x"),
@@ -248,6 +271,11 @@ mod tests {
             ],
             &[("te", "trailers"), ("cookie", "a=1")],
         );
+        expect(
+            &[("connection", "TE"), ("te", "trailers")],
+            &[("te", "trailers")],
+        );
+        expect(&[("connection", "TE"), ("te", "gzip")], &[]);
     }
 
     /// Our cookies never reach the upstream; the others do, byte for byte.

@@ -1,41 +1,52 @@
-//! Serves one public connection: TLS, then HTTP/1.1 or HTTP/2 as ALPN chose, raced against the
-//! connection's kill switch, its idle time-out and the edge's drain.
+//! Serves one public connection: TLS, then as ALPN chose: an agent's link goes to the tunnels; HTTP/1.1
+//! or HTTP/2 is raced against the connection's kill switch, its idle time-out and the edge's drain.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use proto::version::ALPN_AGENT;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 
-use crate::ingress::Ingress;
+use crate::cert::Public;
 use crate::ingress::body::ResponseBody;
 use crate::ingress::connection::{self, Connection, PublicIo, Version};
 use crate::ingress::handle;
 use crate::ingress::listener::Place;
+use crate::ingress::streams::Streams;
+use crate::ingress::tail::{self, CutOff};
+use crate::ingress::{Ingress, Worker};
 
 /// Serves a connection to its end. Spawned by the worker that accepted it.
 pub(crate) async fn serve(
-    ingress: Arc<Ingress>,
-    acceptor: TlsAcceptor,
+    worker: Arc<Worker>,
+    tls: Public,
     stream: TcpStream,
     peer: SocketAddr,
     place: Place,
 ) {
+    let ingress = &worker.ingress;
     connection::prepare(&stream);
-    let Ok(Ok(stream)) =
-        tokio::time::timeout(ingress.limits.handshake, acceptor.accept(stream)).await
+    let Ok(Ok(stream)) = tokio::time::timeout(ingress.limits.handshake, secure(&tls, stream)).await
     else {
         tracing::debug!(client.address = %peer.ip(), "TLS handshake failed or timed out");
         return;
     };
     let (_, tls) = stream.get_ref();
+    if tls.alpn_protocol() == Some(ALPN_AGENT) {
+        // From here on it counts as a link, not as a visitor.
+        drop(place);
+        (ingress.links)(stream, peer);
+        return;
+    }
     let version = if tls.alpn_protocol() == Some(b"h2") {
         Version::Http2
     } else {
@@ -45,15 +56,26 @@ pub(crate) async fn serve(
         .server_name()
         .map(|name| Arc::from(name.trim_end_matches('.').to_ascii_lowercase()));
     let connection = Connection::new(peer, server_name, version);
-    let io = TokioIo::new(PublicIo::new(stream, connection.clone(), place));
+    let io = TokioIo::new(PublicIo::new(
+        stream,
+        connection.clone(),
+        place,
+        Arc::clone(&ingress.metrics),
+    ));
     let service = service_fn({
-        let (ingress, connection) = (Arc::clone(&ingress), connection.clone());
+        let (worker, connection) = (Arc::clone(&worker), connection.clone());
         move |request: Request<Incoming>| {
-            let (ingress, connection) = (Arc::clone(&ingress), connection.clone());
+            let (worker, connection) = (Arc::clone(&worker), connection.clone());
             async move {
-                Ok::<Response<ResponseBody>, Infallible>(
-                    handle::handle(&ingress, &connection, request).await,
-                )
+                let mut response = handle::handle(&worker, &connection, request).await;
+                if connection.version == Version::Http1
+                    && response.status() != StatusCode::SWITCHING_PROTOCOLS
+                    && worker.ingress.shutdown.has_begun()
+                {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(header::CONNECTION, close);
+                }
+                Ok::<Response<ResponseBody>, Infallible>(response)
             }
         }
     });
@@ -66,25 +88,38 @@ pub(crate) async fn serve(
                 .max_buf_size(ingress.limits.head_bytes_max)
                 .serve_connection(io, service)
                 .with_upgrades();
-            race(&ingress, &connection, served, |served| {
+            let cut_off = race(ingress, &connection, served, |served| {
                 served.graceful_shutdown();
             })
             .await;
+            // Only now is its permit let go: the socket is closed.
+            drop(cut_off);
         }
         Version::Http2 => {
-            let served = http2_builder(&ingress).serve_connection(io, service);
-            race(&ingress, &connection, served, |served| {
+            let served = http2_builder(ingress, &connection).serve_connection(io, service);
+            let cut_off = race(ingress, &connection, served, |served| {
                 served.graceful_shutdown();
             })
             .await;
+            // Only now is its permit let go: the socket is closed.
+            drop(cut_off);
         }
     }
 }
 
-fn http2_builder(ingress: &Ingress) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+/// The handshake, with the configuration that the hello asks for.
+async fn secure(tls: &Public, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
+    let acceptor = rustls::server::Acceptor::default();
+    let start = LazyConfigAcceptor::new(acceptor, stream).await?;
+    let config = tls.choose(&start.client_hello());
+    start.into_stream(config).await
+}
+
+fn http2_builder(ingress: &Ingress, connection: &Connection) -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(Streams(connection.clone()));
     builder
         .timer(TokioTimer::new())
+        .enable_connect_protocol()
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(u32::try_from(ingress.limits.head_bytes_max).unwrap_or(u32::MAX))
         .initial_stream_window_size(STREAM_WINDOW)
@@ -96,23 +131,27 @@ fn http2_builder(ingress: &Ingress) -> http2::Builder<TokioExecutor> {
 }
 
 /// Drives the connection until it ends, is killed (then its socket closes with a reset), or has been
-/// asked to end politely and did.
+/// asked to end politely and did. Gives what was cut with it.
 async fn race<C, E>(
     ingress: &Ingress,
     connection: &Connection,
     served: C,
     end_politely: impl Fn(std::pin::Pin<&mut C>),
-) where
+) -> Option<CutOff>
+where
     C: Future<Output = Result<(), E>>,
     E: std::error::Error + 'static,
 {
     let mut served = std::pin::pin!(served);
+    // Looked at after the connection in each turn: it relies on that.
+    let mut tail = std::pin::pin!(tail::Watch::new(connection));
     let ended = tokio::select! {
         biased;
-        () = connection.killed() => return,
+        () = connection.killed() => return None,
         ended = &mut served => Some(ended),
+        cut_off = &mut tail => return Some(cut(connection, cut_off)),
         () = idle(connection, ingress.limits.idle) => None,
-        () = ingress.shutdown.begun() => None,
+        () = left_alone(ingress, connection) => None,
     };
     let ended = if let Some(ended) = ended {
         ended
@@ -120,12 +159,13 @@ async fn race<C, E>(
         end_politely(served.as_mut());
         tokio::select! {
             biased;
-            () = connection.killed() => return,
+            () = connection.killed() => return None,
             ended = &mut served => ended,
+            cut_off = &mut tail => return Some(cut(connection, cut_off)),
             // Nothing is open and it does not end: what is left to write is not being read.
             () = idle(connection, ingress.limits.idle) => {
                 connection.order_kill();
-                return;
+                return None;
             }
         }
     };
@@ -135,24 +175,47 @@ async fn race<C, E>(
             "public connection ended"
         );
     }
+    None
 }
 
-/// Resolves once no request was open for `limit`.
-async fn idle(connection: &Connection, limit: Duration) {
-    let mut requests = connection.watch_requests();
-    loop {
-        let seen = *requests.borrow_and_update();
-        if seen.open > 0 {
-            let _ = requests.changed().await;
-            continue;
-        }
-        tokio::select! {
-            () = tokio::time::sleep(limit) => return,
-            _ = requests.changed() => {}
-        }
+/// Resolves when the edge drains and the connection may be asked to end. HTTP/2 says so and takes what
+/// is on its way; over HTTP/1.1 the next answer says it, so an idle connection gets a moment in which a
+/// request that is on its way still arrives.
+async fn left_alone(ingress: &Ingress, connection: &Connection) {
+    ingress.shutdown.begun().await;
+    if connection.version == Version::Http1 {
+        idle(connection, DRAIN_IDLE).await;
     }
 }
 
+/// The response was complete here, and may not yet be at the client.
+fn cut(connection: &Connection, cut_off: CutOff) -> CutOff {
+    tracing::info!(reason = cut_off.reason.as_str(), "exchange cut");
+    connection.order_kill();
+    cut_off
+}
+
+/// Resolves once no request was open for `limit`, or little longer.
+async fn idle(connection: &Connection, limit: Duration) {
+    let mut quiet = 0;
+    let mut begun = connection.begun();
+    // Looking now and then costs a request nothing.
+    while quiet < IDLE_LOOKS {
+        tokio::time::sleep(limit / IDLE_LOOKS).await;
+        let seen = connection.begun();
+        if connection.open() == 0 && seen == begun {
+            quiet += 1;
+        } else {
+            quiet = 0;
+        }
+        begun = seen;
+    }
+}
+
+/// How finely the idle time is measured.
+const IDLE_LOOKS: u32 = 8;
+/// Longer than a request is on its way, shorter than anybody waits for a restart.
+const DRAIN_IDLE: Duration = Duration::from_secs(1);
 const HEADERS_MAX: usize = 200;
 /// Streams of one HTTP/2 connection at a time: what browsers use, and what bounds its memory.
 const STREAMS_MAX: u32 = 128;

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::shutdown::Shutdown;
 #[derive(Debug)]
 pub(crate) struct Admission {
     per_address_max: usize,
+    held: Arc<AtomicUsize>,
     by_address: Mutex<HashMap<IpAddr, usize>>,
     total: Arc<Semaphore>,
 }
@@ -25,7 +27,12 @@ pub(crate) struct Place {
     admission: Arc<Admission>,
     address: IpAddr,
     _total: OwnedSemaphorePermit,
+    _held: Held,
 }
+
+/// Counts a place while it is held.
+#[derive(Debug)]
+struct Held(Arc<AtomicUsize>);
 
 impl Admission {
     /// `total_max` connections in all, `per_address_max` from one address (IPv6: one /64).
@@ -33,9 +40,15 @@ impl Admission {
         let total = Arc::new(Semaphore::new(total_max.min(Semaphore::MAX_PERMITS)));
         Arc::new(Self {
             per_address_max,
+            held: Arc::default(),
             by_address: Mutex::default(),
             total,
         })
+    }
+
+    /// How many places are held: connections that are open.
+    pub(crate) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
     }
 
     /// A place now, unless all are taken or the client's network has as many as it may.
@@ -61,7 +74,21 @@ impl Admission {
             admission: Arc::clone(self),
             address,
             _total: total,
+            _held: Held::new(&self.held),
         })
+    }
+}
+
+impl Held {
+    fn new(held: &Arc<AtomicUsize>) -> Self {
+        held.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(held))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -90,13 +117,13 @@ pub(crate) async fn accept(
 ) {
     loop {
         let total = tokio::select! {
-            () = shutdown.begun() => return,
+            () = shutdown.begun() => break,
             permit = Arc::clone(&admission.total).acquire_owned() => permit,
         };
         // The semaphore is never closed.
-        let Ok(total) = total else { return };
+        let Ok(total) = total else { break };
         let accepted = tokio::select! {
-            () = shutdown.begun() => return,
+            () = shutdown.begun() => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -116,6 +143,32 @@ pub(crate) async fn accept(
             }
         }
     }
+    if let Err(error) = accept_waiting(listener, &admission, serve) {
+        tracing::debug!(%error, "connections that waited are not served");
+    }
+}
+
+/// Serves the connections that the system has accepted for us: to their clients they are open, and
+/// closing the listener would reset them.
+fn accept_waiting(
+    listener: TcpListener,
+    admission: &Arc<Admission>,
+    serve: impl Fn(TcpStream, SocketAddr, Place),
+) -> std::io::Result<()> {
+    let listener = listener.into_std()?;
+    for _ in 0..WAITING_MAX {
+        let (stream, peer) = match listener.accept() {
+            Ok(accepted) => accepted,
+            Err(error) if is_of_client(&error) => continue,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        };
+        if let Some(place) = admission.enter(peer.ip()) {
+            stream.set_nonblocking(true)?;
+            serve(TcpStream::from_std(stream)?, peer, place);
+        }
+    }
+    Ok(())
 }
 
 fn is_of_client(error: &std::io::Error) -> bool {
@@ -137,6 +190,8 @@ fn network_of(address: IpAddr) -> IpAddr {
     }
 }
 
+/// As many as the system keeps for a listener.
+const WAITING_MAX: usize = 1024;
 /// Out of sockets or memory: others must close some first.
 const PAUSE: Duration = Duration::from_millis(100);
 

@@ -2,16 +2,18 @@
 //! upstream. What is ambiguous is refused, not guessed.
 
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use proto::code::Code;
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Sleep, Timeout};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::ingress::connection::{Connection, Version};
 use crate::ingress::headers;
@@ -31,20 +33,23 @@ impl Target {
     /// Normalises a request's target.
     ///
     /// # Errors
-    /// 400 for what is ambiguous, coded in a way that is not passed on, or no target of a web request, 405 for CONNECT, 421 when the name in
-    /// the TLS hello is another one.
+    /// 400 for what is ambiguous, coded in a way that is not passed on, or no target of a web request; 405
+    /// for CONNECT and TRACE; 421 when the name in the TLS hello is another one.
     pub(crate) fn of(
         connection: &Connection,
         method: &Method,
         uri: &Uri,
         headers: &HeaderMap,
     ) -> Result<Self, Code> {
-        if method == Method::CONNECT {
+        // A proxy's method; and one whose answer shows a page what scripts must not see: cookies that we
+        // take out, identity that we put in (RFC 9110 §9.3.8).
+        if method == Method::CONNECT || method == Method::TRACE {
             return Err(Code::MethodNotAllowed);
         }
         let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-        // Taken off on the way, so any other than plain chunks would reach the upstream unnamed.
-        if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        // Taken off on the way, so any other than plain chunks, once, would reach the upstream unnamed.
+        let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+        if codings.next().is_some_and(|coding| !is_chunked(coding)) || codings.next().is_some() {
             return Err(Code::BadRequest);
         }
         let authority = authority(connection.version, uri, headers)?;
@@ -60,7 +65,11 @@ impl Target {
             .path_and_query()
             .cloned()
             .unwrap_or_else(|| PathAndQuery::from_static("/"));
-        if !path_and_query.path().starts_with('/') || is_ambiguous(path_and_query.path()) {
+        // The server as a whole, which only OPTIONS can mean (RFC 9112 §3.2.4).
+        let is_whole_server = method == Method::OPTIONS && path_and_query == "*";
+        let is_path =
+            path_and_query.path().starts_with('/') && !is_ambiguous(path_and_query.path());
+        if !is_path && !is_whole_server {
             return Err(Code::BadRequestTarget);
         }
         Ok(Self {
@@ -141,20 +150,74 @@ fn is_dot_segment(segment: &str) -> bool {
 /// The client's request body on its way to the upstream. Pulled, never buffered; a client that sends
 /// nothing for too long ends the request.
 #[derive(Debug)]
-pub(crate) struct RequestBody {
+pub(crate) struct RequestBody(Option<Arriving>);
+
+#[derive(Debug)]
+struct Arriving {
     incoming: Incoming,
     idle: Pin<Box<Sleep>>,
     idle_max: Duration,
+    /// Present while the client waits for `100 Continue`, and the upstream has not said it.
+    held: Option<Pin<Box<Hold>>>,
+    fault: Fault,
 }
+
+/// What a client did to its body, for those whom hyper does not tell: over HTTP/2 an upstream's error is
+/// the reset that follows.
+pub(crate) type Fault = Arc<OnceLock<ClientFault>>;
+
+/// Resolves at the upstream's word, or after a while without it.
+type Hold = Timeout<WaitForCancellationFutureOwned>;
 
 impl RequestBody {
     pub(crate) fn new(incoming: Incoming, idle_max: Duration) -> Self {
-        Self {
+        if incoming.is_end_stream() {
+            return Self::empty();
+        }
+        Self(Some(Arriving {
             incoming,
             idle: Box::pin(tokio::time::sleep(idle_max)),
             idle_max,
+            held: None,
+            fault: Fault::default(),
+        }))
+    }
+
+    /// Where a fault is noted; `None` where there is no body to break off.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        self.0.as_ref().map(|arriving| Arc::clone(&arriving.fault))
+    }
+
+    /// Sends the body whether or not the upstream says that it may come.
+    pub(crate) fn go_on(&mut self) {
+        if let Some(arriving) = &mut self.0 {
+            arriving.held = None;
         }
     }
+
+    pub(crate) const fn empty() -> Self {
+        Self(None)
+    }
+}
+
+/// Lets the upstream decide whether a client that sent `Expect: 100-continue` sends its body: hyper says
+/// `100 Continue` to the client when the body is first asked for, so it is not asked for before the
+/// upstream has said so. An upstream that knows nothing of it is waited for no longer than clients wait.
+pub(crate) fn hold_for_continue(request: &mut Request<RequestBody>) {
+    let expectation = request.headers().get(header::EXPECT);
+    let expects =
+        expectation.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let Some(arriving) = request.body_mut().0.as_mut().filter(|_| expects) else {
+        return;
+    };
+    let word = CancellationToken::new();
+    let hold = tokio::time::timeout(CONTINUE_WITHIN, word.clone().cancelled_owned());
+    arriving.held = Some(Box::pin(hold));
+    hyper::ext::on_informational(request, move |interim| {
+        if interim.status() == StatusCode::CONTINUE {
+            word.cancel();
+        }
+    });
 }
 
 impl Body for RequestBody {
@@ -165,25 +228,45 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ClientFault>>> {
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
+        let Some(arriving) = &mut self.0 else {
+            return Poll::Ready(None);
+        };
+        if let Some(held) = &mut arriving.held {
+            // Said, or not said in time: either way the body goes on now.
+            let _ = std::task::ready!(held.as_mut().poll(cx));
+            arriving.held = None;
+            let deadline = Instant::now() + arriving.idle_max;
+            arriving.idle.as_mut().reset(deadline);
+        }
+        let polled = match Pin::new(&mut arriving.incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
-                let deadline = Instant::now() + self.idle_max;
-                self.idle.as_mut().reset(deadline);
+                let deadline = Instant::now() + arriving.idle_max;
+                arriving.idle.as_mut().reset(deadline);
                 Poll::Ready(frame.map(|frame| frame.map(cleaned).map_err(|_| ClientFault::Broken)))
             }
-            Poll::Pending => match self.idle.as_mut().poll(cx) {
+            Poll::Pending => match arriving.idle.as_mut().poll(cx) {
                 Poll::Ready(()) => Poll::Ready(Some(Err(ClientFault::Idle))),
                 Poll::Pending => Poll::Pending,
             },
+        };
+        if let Poll::Ready(Some(Err(fault))) = &polled {
+            // The first stays.
+            let _ = arriving.fault.set(*fault);
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.0
+            .as_ref()
+            .is_none_or(|arriving| arriving.incoming.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.0.as_ref().map_or_else(
+            || SizeHint::with_exact(0),
+            |arriving| arriving.incoming.size_hint(),
+        )
     }
 }
 
@@ -216,6 +299,8 @@ pub(crate) fn client_fault(error: &hyper::Error) -> Option<ClientFault> {
     None
 }
 
+/// What curl waits for before it sends its body unasked.
+const CONTINUE_WITHIN: Duration = Duration::from_secs(1);
 /// RFC 1035 §2.3.4.
 const HOST_MAX: usize = 253;
 
@@ -313,6 +398,15 @@ mod tests {
             let Ok(uri) = parsed else { continue };
             assert!(is_ambiguous(uri.path()), "{wrong}");
         }
+        let server = |method| {
+            let connection = Connection::new(([127, 0, 0, 1], 1).into(), None, Version::Http1);
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, "app.example.com".parse().unwrap());
+            Target::of(&connection, &method, &"*".parse().unwrap(), &headers)
+        };
+        assert_eq!(server(Method::OPTIONS).unwrap().path_and_query, "*");
+        assert_eq!(server(Method::GET), Err(Code::BadRequestTarget));
+        assert_eq!(server(Method::TRACE), Err(Code::MethodNotAllowed));
         for fine in [
             "/",
             "/a%2fb?x=../y",

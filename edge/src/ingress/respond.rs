@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version};
 use proto::code::Code;
 use proto::id::RequestId;
 use serde::Serialize;
@@ -30,6 +30,8 @@ pub(crate) struct Asker {
     is_head: bool,
     /// Asking again by itself repeats nothing.
     may_refresh: bool,
+    /// What follows a message on its connection depends on how the message was read.
+    is_http1: bool,
 }
 
 impl Asker {
@@ -40,6 +42,7 @@ impl Asker {
             wants_page: wants_page(request.headers()),
             is_head: method == Method::HEAD,
             may_refresh: method == Method::GET,
+            is_http1: request.version() < Version::HTTP_2,
         }
     }
 }
@@ -121,6 +124,8 @@ fn failed(why: &Failure, asker: &Asker) -> Response<ResponseBody> {
         })
     };
     let mut response = either(status, &page, document, asker);
+    // For whoever counts: an upstream may send a header of that name.
+    response.extensions_mut().insert(code);
     if let Ok(value) = HeaderValue::from_str(&code.to_string()) {
         response.headers_mut().insert(SALLYPORT_ERROR, value);
     }
@@ -130,10 +135,29 @@ fn failed(why: &Failure, asker: &Asker) -> Response<ResponseBody> {
     ) {
         set(&mut response, header::RETRY_AFTER, RETRY_AFTER_S);
     }
-    if let Some(allow) = why.allow {
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        let allow = why.allow.unwrap_or(PASSED_ON);
         set(&mut response, header::ALLOW, allow);
     }
+    if asker.is_http1 && is_misread(why) {
+        set(&mut response, header::CONNECTION, "close");
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        set(&mut response, header::WWW_AUTHENTICATE, CHALLENGE);
+    }
     response
+}
+
+/// Whether client and edge may disagree about where this request ends, so that nothing after it on its
+/// connection can be believed (RFC 9112 §6.3).
+fn is_misread(why: &Failure) -> bool {
+    // CONNECT and TRACE; our own pages name what they allow.
+    let is_refused_method = why.code == Code::MethodNotAllowed && why.allow.is_none();
+    is_refused_method
+        || matches!(
+            why.code,
+            Code::BadRequest | Code::BadRequestTarget | Code::HostMissing | Code::HostMismatch
+        )
 }
 
 /// A page for people, a document for programs.
@@ -258,6 +282,11 @@ const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 /// Upstreams fetch keys again when they meet an unknown `kid`.
 const KEYS_KEPT: &str = "public, max-age=300";
+/// What a 401 has to name (RFC 9110 §15.5.2). Of no scheme that a browser asks a password for: the way in
+/// is a page, and the answer's body says where.
+const CHALLENGE: &str = "Sallyport realm=\"Sallyport\"";
+/// The well-known ones of the methods that are passed on: all but CONNECT and TRACE.
+const PASSED_ON: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
 /// Seconds: an agent or a store that was restarted is back by then.
 const RETRY_AFTER_S: &str = "5";
 const SALLYPORT_REQUEST_ID: HeaderName = HeaderName::from_static("sallyport-request-id");

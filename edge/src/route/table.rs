@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use papaya::HashMap;
 use proto::id::EndpointId;
 use tokio::sync::{Notify, watch};
@@ -21,7 +22,10 @@ pub(crate) struct Table {
 
 #[derive(Debug)]
 struct Slot {
-    current: watch::Sender<Option<Arc<Endpoint>>>,
+    /// For reading without a lock: set before `current`, whose receivers wake to it.
+    read: ArcSwapOption<Endpoint>,
+    /// Gone once the edge ends: its receivers hear that, too.
+    current: ArcSwapOption<watch::Sender<Option<Arc<Endpoint>>>>,
 }
 
 /// An endpoint as it was when found, and the watch that tells when it changes (`None`: removed).
@@ -69,15 +73,19 @@ impl Table {
         let by_id = self.by_id.pin();
         let endpoint = Arc::new(endpoint);
         if let Some(slot) = by_id.get(&endpoint.id) {
-            slot.current.send_if_modified(|current| {
-                let changed = current.as_ref() != Some(&endpoint);
-                *current = Some(Arc::clone(&endpoint));
-                changed
-            });
+            slot.read.store(Some(Arc::clone(&endpoint)));
+            if let Some(current) = &*slot.current.load() {
+                current.send_if_modified(|current| {
+                    let changed = current.as_ref() != Some(&endpoint);
+                    *current = Some(Arc::clone(&endpoint));
+                    changed
+                });
+            }
             return;
         }
         let slot = Arc::new(Slot {
-            current: watch::Sender::new(Some(Arc::clone(&endpoint))),
+            read: ArcSwapOption::from(Some(Arc::clone(&endpoint))),
+            current: ArcSwapOption::from_pointee(watch::Sender::new(Some(Arc::clone(&endpoint)))),
         });
         self.by_host
             .pin()
@@ -91,11 +99,21 @@ impl Table {
         let Some(slot) = by_id.remove(&id) else {
             return;
         };
-        let removed = slot.current.send_replace(None);
+        let removed = slot.read.swap(None);
+        if let Some(current) = &*slot.current.load() {
+            current.send_replace(None);
+        }
         if let Some(endpoint) = removed {
             let by_host = self.by_host.pin();
             // Only its own row: the host may have been claimed anew meanwhile.
             let _ = by_host.remove_if(&endpoint.host, |_, found| Arc::ptr_eq(found, slot));
+        }
+    }
+
+    /// Ends what is open at every endpoint: the edge stops.
+    pub(crate) fn end_all(&self) {
+        for slot in self.by_id.pin().values() {
+            slot.current.store(None);
         }
     }
 
@@ -116,8 +134,9 @@ impl Table {
 
 impl Slot {
     fn route(&self) -> Option<Route> {
-        let watch = self.current.subscribe();
-        let endpoint = watch.borrow().clone()?;
+        // Subscribed first: a change that is not read yet is heard.
+        let watch = self.current.load().as_ref()?.subscribe();
+        let endpoint = self.read.load_full()?;
         Some(Route { endpoint, watch })
     }
 }

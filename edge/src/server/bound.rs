@@ -1,4 +1,4 @@
-//! The public port, bound: one TCP listener per worker and one UDP socket, all on the same number.
+//! The public port, bound: a TCP listener and a UDP socket per worker, all on the same number.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -11,7 +11,8 @@ pub(crate) struct Bound {
     pub(crate) address: SocketAddr,
     /// One per worker; the kernel spreads connections over them.
     pub(crate) tcp: Vec<std::net::TcpListener>,
-    pub(crate) udp: UdpSocket,
+    /// One per worker where the system spreads datagrams over sockets, else one.
+    pub(crate) udp: Vec<UdpSocket>,
 }
 
 impl Bound {
@@ -39,29 +40,49 @@ impl Bound {
             listener.listen(BACKLOG)?;
             tcp.push(listener.into());
         }
-        let udp = socket(address, Type::DGRAM, false)?;
+        Ok(Self {
+            address,
+            tcp,
+            udp: udp(address, workers)?,
+        })
+    }
+}
+
+/// The UDP sockets. The first is bound alone, which fails when another edge is there, and shares its
+/// port only then: at no time could both have bound it.
+fn udp(address: SocketAddr, workers: usize) -> io::Result<Vec<UdpSocket>> {
+    let first = socket(address, Type::DGRAM, false)?;
+    let mut sockets = Vec::with_capacity(workers);
+    // Elsewhere the last socket bound would get everything.
+    if cfg!(target_os = "linux") && workers > 1 {
+        first.set_reuse_port(true)?;
+        for _ in 1..workers {
+            sockets.push(socket(address, Type::DGRAM, true)?);
+        }
+    }
+    sockets.insert(0, first);
+    for socket in &sockets {
         for (what, outcome) in [
-            ("receive", udp.set_recv_buffer_size(UDP_BUFFER)),
-            ("send", udp.set_send_buffer_size(UDP_BUFFER)),
+            ("receive", socket.set_recv_buffer_size(UDP_BUFFER)),
+            ("send", socket.set_send_buffer_size(UDP_BUFFER)),
         ] {
             if let Err(error) = outcome {
                 tracing::warn!(%error, what, "UDP buffer not raised");
             }
         }
-        let got = udp.recv_buffer_size().unwrap_or(0);
-        if got < UDP_BUFFER {
-            tracing::info!(
-                got_bytes = got,
-                wanted_bytes = UDP_BUFFER,
-                "the system limits UDP buffers: raise net.core.rmem_max and net.core.wmem_max for faster links"
-            );
-        }
-        Ok(Self {
-            address,
-            tcp,
-            udp: udp.into(),
-        })
     }
+    let got = sockets
+        .iter()
+        .filter_map(|socket| socket.recv_buffer_size().ok())
+        .min();
+    if let Some(got) = got.filter(|got| *got < UDP_BUFFER) {
+        tracing::info!(
+            got_bytes = got,
+            wanted_bytes = UDP_BUFFER,
+            "the system limits UDP buffers: raise net.core.rmem_max and net.core.wmem_max for faster links"
+        );
+    }
+    Ok(sockets.into_iter().map(UdpSocket::from).collect())
 }
 
 fn socket(address: SocketAddr, kind: Type, shared: bool) -> io::Result<Socket> {
@@ -95,13 +116,23 @@ mod tests {
     /// Two edges never share a port silently.
     #[test]
     fn a_taken_port_is_an_error() {
-        let first = Bound::new("127.0.0.1:0".parse().unwrap(), 2).unwrap();
-        assert_eq!(first.tcp.len(), 2);
-        assert_eq!(first.udp.local_addr().unwrap(), first.address);
-        let second = Bound::new(first.address, 2);
-        assert_eq!(
-            second.err().map(|error| error.kind()),
-            Some(io::ErrorKind::AddrInUse)
-        );
+        for workers in [1, 2] {
+            let first = Bound::new("127.0.0.1:0".parse().unwrap(), workers).unwrap();
+            assert_eq!(first.tcp.len(), workers);
+            for udp in &first.udp {
+                assert_eq!(udp.local_addr().unwrap(), first.address);
+            }
+            for others in [1, 2] {
+                let second = Bound::new(first.address, others);
+                assert_eq!(
+                    second.err().map(|error| error.kind()),
+                    Some(io::ErrorKind::AddrInUse)
+                );
+                assert_eq!(
+                    udp(first.address, others).err().map(|error| error.kind()),
+                    Some(io::ErrorKind::AddrInUse)
+                );
+            }
+        }
     }
 }

@@ -22,6 +22,12 @@ pub(crate) enum StartError {
         #[source]
         source: io::Error,
     },
+    #[error("cannot listen on {address} for metrics")]
+    Metrics {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
     #[error("a certificate cannot be used")]
     Cert(#[from] CertError),
     #[error("the client for identity providers cannot be built")]
@@ -42,6 +48,7 @@ impl StartError {
             Self::Config(_) => 3,
             Self::Store(_)
             | Self::Listen { .. }
+            | Self::Metrics { .. }
             | Self::Cert(_)
             | Self::Idp(_)
             | Self::Socket(_)
@@ -66,9 +73,16 @@ impl StartError {
             Self::Listen { .. } => {
                 "choose another address with --listen, or stop what uses it (ports below 1024 need the right to bind them)"
             }
+            Self::Metrics { .. } => "choose another address with --metrics, or stop what uses it",
             Self::Cert(_) => "make the data folder writable, or remove the file that is named",
             Self::Socket(_) => "stop the other edge on this data folder",
-            Self::Log(_) => "write it as in: --log info,edge=debug",
+            Self::Log(TelemetryError::File { .. }) => {
+                "name a file that this user may write with --access-log"
+            }
+            Self::Log(TelemetryError::Thread(_) | TelemetryError::Begun(_)) => {
+                "see the cause above"
+            }
+            Self::Log(TelemetryError::Filter { .. }) => "write it as in: --log info,edge=debug",
             Self::Idp(_) | Self::Io(_) => "see the cause above",
         };
         step.to_owned()

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::config::data_dir_flag;
 use crate::model::site::{ReservedHost, Site};
@@ -16,6 +17,8 @@ pub(super) struct Ready {
     auth_url: String,
     api_url: String,
     dashboard_url: String,
+    /// The listener for metrics, where there is one.
+    pub(super) metrics: Option<SocketAddr>,
 }
 
 impl Ready {
@@ -33,6 +36,7 @@ impl Ready {
             auth_url: site.url(ReservedHost::Auth),
             api_url: site.url(ReservedHost::Api),
             dashboard_url: site.url(ReservedHost::Dashboard),
+            metrics: None,
         }
     }
 }
@@ -54,6 +58,7 @@ pub(super) fn announce(ready: &Ready, json: bool) {
             "auth_url": ready.auth_url,
             "api_url": ready.api_url,
             "dashboard_url": ready.dashboard_url,
+            "metrics": ready.metrics.map(|address| address.to_string()),
         });
         println!("{line}");
         return;
@@ -69,6 +74,9 @@ pub(super) fn announce(ready: &Ready, json: bool) {
             ca_file.display()
         );
     }
+    if let Some(address) = ready.metrics {
+        println!("Metrics: http://{address}/metrics");
+    }
     let at = data_dir_flag(&ready.data_dir);
     println!();
     println!("Next, in another terminal:");
@@ -83,4 +91,33 @@ pub(super) fn announce(ready: &Ready, json: bool) {
     );
     println!("  3. edge operator link{at}");
     println!("     (a one-time sign-in link to {})", ready.dashboard_url);
+}
+
+/// Says how far a drain is that takes its time.
+#[expect(
+    clippy::print_stdout,
+    reason = "what `edge serve` prints is its interface"
+)]
+pub(super) fn draining(exchanges: u64, left: Duration, json: bool) {
+    if json {
+        let line = serde_json::json!({
+            "event": "draining",
+            "exchanges": exchanges,
+            "left_ms": u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+        });
+        println!("{line}");
+    } else {
+        println!("Draining: {}", progress(exchanges, left));
+    }
+}
+
+/// `3 exchanges open, 7 s left`.
+pub(crate) fn progress(exchanges: u64, left: Duration) -> String {
+    let what = if exchanges == 1 {
+        "exchange"
+    } else {
+        "exchanges"
+    };
+    let left = left.as_millis().div_ceil(1000);
+    format!("{exchanges} {what} open, {left} s left")
 }

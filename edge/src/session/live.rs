@@ -6,13 +6,16 @@
 //! changes, in log order.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 use jiff::Timestamp;
 use papaya::HashMap;
 use proto::id::{ReceiptId, SessionId};
 use tokio::sync::watch;
 
+use crate::clock::Clock;
+use crate::metrics::Metrics;
 use crate::model::change::{Change, LogEntry, Revision, Scope};
 use crate::model::session::{CutReason, Session, SessionState};
 use crate::store::{Loaded, Store, StoreError};
@@ -23,6 +26,7 @@ use crate::trust::merge;
 pub(crate) struct Live {
     entries: HashMap<SessionId, Arc<Entry>>,
     store: Arc<Store>,
+    metrics: Arc<Metrics>,
 }
 
 /// One session. Receivers of `state` are the permits: one channel is signal and count.
@@ -38,6 +42,9 @@ pub(crate) struct Entry {
     /// Receivers whose exchange is over as far as can be seen: a cut waits for them, too, but they
     /// are no open exchanges.
     delivered: AtomicU64,
+    /// When a revocation was applied, for the time that its cuts take.
+    revoked_at: OnceLock<Instant>,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug)]
@@ -54,7 +61,16 @@ enum Known {
 pub(crate) struct Watcher {
     entry: Arc<Entry>,
     state: watch::Receiver<Known>,
-    is_delivered: bool,
+    /// The session was found alive: an exchange depends on it.
+    is_held: bool,
+}
+
+/// Takes an exchange out of the count of open ones while it is held. Let go of it together with, and
+/// after, its watcher.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    entry: Arc<Entry>,
+    is_noted: bool,
 }
 
 /// What a revocation reached on this edge.
@@ -67,10 +83,11 @@ pub(crate) struct Reached {
 }
 
 impl Live {
-    pub(crate) fn new(store: Arc<Store>) -> Self {
+    pub(crate) fn new(store: Arc<Store>, metrics: Arc<Metrics>) -> Self {
         Self {
             entries: HashMap::new(),
             store,
+            metrics,
         }
     }
 
@@ -100,6 +117,7 @@ impl Live {
                 .pin()
                 .remove_if(&id, |_, found| Arc::ptr_eq(found, &entry));
         }
+        watcher.is_held = outcome.is_ok();
         outcome.map(|session| (watcher, session))
     }
 
@@ -110,7 +128,7 @@ impl Live {
             let (entry, is_new) = match entries.get(&id) {
                 Some(found) => (found, false),
                 // Of two inserters only the one whose entry is in the table loads.
-                None => match entries.try_insert(id, Arc::new(Entry::loading())) {
+                None => match entries.try_insert(id, Arc::new(Entry::loading(&self.metrics))) {
                     Ok(inserted) => (inserted, true),
                     Err(occupied) => (occupied.current, false),
                 },
@@ -123,7 +141,7 @@ impl Live {
             let watcher = Watcher {
                 state: entry.state.subscribe(),
                 entry: Arc::clone(entry),
-                is_delivered: false,
+                is_held: false,
             };
             if !matches!(&*watcher.state.borrow(), Known::Swept) {
                 return Ok((watcher, is_new));
@@ -181,6 +199,9 @@ impl Live {
         let entries = self.entries.pin();
         let mut all = Vec::new();
         for (id, entry) in &entries {
+            if entry.is_unwritten() {
+                self.metrics.activity_dropped(1);
+            }
             entry.learn(SessionState::Revoked(CutReason::LeaseLost));
             all.push(Reached {
                 receipt: ReceiptId::from_bytes([0; 20]),
@@ -190,6 +211,13 @@ impl Live {
             entries.remove(id);
         }
         all
+    }
+
+    /// Ends what is open of every session, for a reason of this edge alone: the store says nothing of it.
+    pub(crate) fn end_all(&self, reason: CutReason) {
+        for entry in self.entries.pin().values() {
+            entry.learn(SessionState::Revoked(reason));
+        }
     }
 
     /// Takes out entries that nobody holds and that were idle since `before`. Returns how many stay.
@@ -209,7 +237,7 @@ impl Live {
         let mut batch = Vec::new();
         for (id, entry) in &self.entries.pin() {
             let last = entry.last_active_ms.load(Ordering::Relaxed);
-            if last > entry.flushed_ms.load(Ordering::Relaxed)
+            if entry.is_unwritten()
                 && let Ok(at) = Timestamp::from_millisecond(last)
             {
                 batch.push((*id, at));
@@ -233,14 +261,21 @@ impl Live {
 }
 
 impl Entry {
-    fn loading() -> Self {
+    fn loading(metrics: &Arc<Metrics>) -> Self {
         Self {
             state: watch::Sender::new(Known::State(SessionState::Loading)),
             last_active_ms: AtomicI64::new(0),
             flushed_ms: AtomicI64::new(0),
             marks: Mutex::new(Vec::new()),
             delivered: AtomicU64::new(0),
+            revoked_at: OnceLock::new(),
+            metrics: Arc::clone(metrics),
         }
+    }
+
+    /// Whether the store does not know the newest activity yet.
+    fn is_unwritten(&self) -> bool {
+        self.last_active_ms.load(Ordering::Relaxed) > self.flushed_ms.load(Ordering::Relaxed)
     }
 
     /// Merges forward only; true when the state moved.
@@ -301,9 +336,7 @@ impl Entry {
         self.state.send_if_modified(|known| {
             let idle = self.last_active_ms.load(Ordering::Relaxed) < before_ms;
             let settled = !matches!(known, Known::State(SessionState::Loading));
-            let unflushed = self.last_active_ms.load(Ordering::Relaxed)
-                > self.flushed_ms.load(Ordering::Relaxed);
-            if idle && settled && !unflushed && self.state.receiver_count() == 0 {
+            if idle && settled && !self.is_unwritten() && self.state.receiver_count() == 0 {
                 *known = Known::Swept;
                 swept = true;
             }
@@ -346,12 +379,11 @@ impl Watcher {
         ended(&self.state.borrow())
     }
 
-    /// Says that nothing of the exchange is known to be on its way any more. It is still cut, but does
-    /// not count as open.
-    pub(crate) fn note_delivered(&mut self) {
-        if !self.is_delivered {
-            self.is_delivered = true;
-            self.entry.delivered.fetch_add(1, Ordering::AcqRel);
+    /// For saying later that nothing of the exchange is known to be on its way any more.
+    pub(crate) fn delivery(&self) -> Delivery {
+        Delivery {
+            entry: Arc::clone(&self.entry),
+            is_noted: false,
         }
     }
 
@@ -371,7 +403,28 @@ impl Watcher {
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        if self.is_delivered {
+        if self.is_held
+            && let Some(revoked_at) = self.entry.revoked_at.get()
+        {
+            let elapsed = Clock.monotonic().duration_since(*revoked_at);
+            self.entry.metrics.cut(elapsed);
+        }
+    }
+}
+
+impl Delivery {
+    /// The exchange is still cut, but does not count as open any more.
+    pub(crate) fn note(&mut self) {
+        if !self.is_noted {
+            self.is_noted = true;
+            self.entry.delivered.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if self.is_noted {
             self.entry.delivered.fetch_sub(1, Ordering::AcqRel);
         }
     }
@@ -386,8 +439,13 @@ impl Reached {
             };
             let delivered = entry.delivered.load(Ordering::Acquire);
             open = (entry.state.receiver_count() as u64).saturating_sub(delivered);
-            merge::ends(state, scope, revision)
-                && merge::merge(state, SessionState::Revoked(reason))
+            let ends = merge::ends(state, scope, revision)
+                && merge::merge(state, SessionState::Revoked(reason));
+            if ends {
+                // Before anybody wakes to it.
+                let _ = entry.revoked_at.set(Clock.monotonic());
+            }
+            ends
         });
         if flipped {
             self.connections += open;

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -16,15 +16,17 @@ use proto::codec;
 use proto::control::edge::{Answer, Config, EdgeControl, Event};
 use proto::id::{AuthtokenId, EndpointId, InstanceId};
 use proto::limits;
+use proto::silence::{Silence, Verdict};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio_util::sync::CancellationToken;
 
 use crate::secret;
+use crate::shutdown::Shutdown;
 use crate::store::StoreError;
 use crate::tunnel::bind::{Asker, Granted, Refusal};
 use crate::tunnel::link::{Link, LinkStream};
 use crate::tunnel::listen::{Place, Tunnels};
-use crate::tunnel::registry::{Binding, Close, Joined, Tunnel};
+use crate::tunnel::registry::{Binding, Close, Joined, Serving, Tunnel};
 use crate::tunnel::stream::AgentStream;
 
 /// Serves one agent from its first frame to the end of its link.
@@ -58,6 +60,8 @@ pub(super) async fn serve(tunnels: Tunnels, link: Link, stranger: Place) {
         received: BytesMut::new(),
         stranger: Some(stranger),
         joined: None,
+        silence: Silence::new(Duration::ZERO),
+        look_at: Duration::ZERO,
         bound: HashMap::new(),
         outcomes: FuturesUnordered::new(),
     };
@@ -76,6 +80,9 @@ struct Driver {
     stranger: Option<Place>,
     /// Present once the agent has authenticated.
     joined: Option<Joined>,
+    silence: Silence,
+    /// When to look at it next.
+    look_at: Duration,
     bound: HashMap<EndpointId, CancellationToken>,
     /// Questions of the machine that are being answered, and bindings that may be superseded.
     outcomes: FuturesUnordered<BoxFuture<'static, Outcome>>,
@@ -102,8 +109,8 @@ impl Driver {
             let wait = self
                 .machine
                 .poll_timeout()
-                .map_or(Duration::MAX, |at| at.saturating_sub(now))
-                .min(WAIT_MAX);
+                .map_or(self.look_at, |at| at.min(self.look_at))
+                .saturating_sub(now);
             let tunnel = self.tunnel();
             tokio::select! {
                 biased;
@@ -115,7 +122,7 @@ impl Driver {
                     draining = true;
                     self.machine.drain(self.now(), &[]);
                 }
-                () = quiet(tunnel.as_deref()), if draining => {
+                () = dispensable(&shutdown, tunnel.as_deref()), if draining => {
                     let code = Code::EdgeDraining;
                     self.machine.close(self.now(), code, code.meaning(), true);
                 }
@@ -124,7 +131,10 @@ impl Driver {
                     Ok(1..) => self.received(),
                     Ok(0) | Err(_) => break None,
                 },
-                () = tokio::time::sleep(wait) => self.machine.handle_timeout(self.now()),
+                () = tokio::time::sleep(wait) => {
+                    self.machine.handle_timeout(self.now());
+                    self.listen_for_silence();
+                }
             }
         };
         self.end(ended).await;
@@ -176,6 +186,27 @@ impl Driver {
                     );
                 }
                 Event::Closed { code, .. } => return Some(Some(code)),
+            }
+        }
+    }
+
+    /// Closes a link that is dead while an exchange is under way on it: its exchanges fail then.
+    fn listen_for_silence(&mut self) {
+        let now = self.now();
+        if now < self.look_at {
+            return;
+        }
+        let tunnel = self.joined.as_ref().map(|joined| &joined.tunnel);
+        let is_awaited =
+            tunnel.is_some_and(|tunnel| tunnel.open_streams.load(Ordering::Relaxed) > 0);
+        self.look_at = now + Silence::look_after(is_awaited);
+        match self.silence.look(now, self.link.received(), is_awaited) {
+            Verdict::Lives => {}
+            Verdict::Ask => self.machine.probe(now),
+            Verdict::Dead => {
+                tracing::info!("the agent fell silent");
+                let code = Code::ControlTimeout;
+                self.link.close(u32::from(code.number()), code.meaning());
             }
         }
     }
@@ -353,6 +384,7 @@ async fn authenticate(
         agent_version,
         os,
         open_streams: AtomicU64::new(0),
+        reserved: AtomicU32::new(0),
         close: Close::default(),
     });
     let joined = tunnels.registry.join(&tunnel);
@@ -406,6 +438,7 @@ async fn bind(
         tunnel: Arc::clone(&tunnel),
         generation: request.generation,
         pooling: request.pooling,
+        serving: Serving::of(&request),
         superseded: superseded.clone(),
     };
     let refused = |code: Code| Refusal::new(code, code.meaning().to_owned());
@@ -444,15 +477,15 @@ async fn ordered(tunnel: Option<&Tunnel>) -> Code {
     }
 }
 
-/// Resolves once no exchange is under way.
-async fn quiet(tunnel: Option<&Tunnel>) {
+/// Resolves once no visitor can need the tunnel any more: a request that was accepted in the last
+/// moment still wants one.
+async fn dispensable(shutdown: &Shutdown, tunnel: Option<&Tunnel>) {
+    shutdown.emptied().await;
     while tunnel.is_some_and(|tunnel| tunnel.open_streams.load(Ordering::Relaxed) > 0) {
         tokio::time::sleep(QUIET_LOOK).await;
     }
 }
 
-/// How long the loop sleeps at most; nothing depends on it.
-const WAIT_MAX: Duration = Duration::from_hours(1);
 /// How long an agent may take to close after our close frame.
 const GOODBYE: Duration = Duration::from_secs(1);
 /// Only while draining, when an exchange's end need not be noticed at once.

@@ -2,6 +2,7 @@
 //! transport it is; a further one is one more file and one more arm.
 
 mod quic;
+mod tls;
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,12 +14,14 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-pub(crate) use quic::{Connecting, Listener};
+pub(crate) use quic::{Connecting, Listener, Seat};
+pub(crate) use tls::over_tls;
 
 /// One authenticated-by-TLS connection from an agent. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) enum Link {
     Quic(quic::QuicLink),
+    Tls(tls::TlsLink),
 }
 
 /// A bidirectional stream of a link. Dropped, it resets; only [`AsyncWrite::poll_shutdown`] ends it
@@ -32,6 +35,7 @@ pub(crate) struct LinkStream {
 #[derive(Debug)]
 enum Inner {
     Quic(quic::QuicStream),
+    Tls(tls::TlsStream),
 }
 
 /// Why a stream was reset, as the agent is told.
@@ -42,6 +46,15 @@ pub(crate) enum ResetCode {
     Cancelled = 1,
     /// The right to it ended.
     Cut = 2,
+    /// Nobody read it, and the memory for that was full.
+    Stalled = 3,
+}
+
+/// How a link chooses its speed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Congestion {
+    Bbr,
+    Cubic,
 }
 
 /// Sets the code that a stream's drop will reset with.
@@ -58,6 +71,7 @@ impl Link {
     pub(crate) async fn open(&self) -> Result<LinkStream, LinkEnded> {
         match self {
             Self::Quic(link) => Ok(LinkStream::new(Inner::Quic(link.open().await?))),
+            Self::Tls(link) => Ok(LinkStream::new(Inner::Tls(link.open().await?))),
         }
     }
 
@@ -65,6 +79,7 @@ impl Link {
     pub(crate) async fn accept(&self) -> Result<LinkStream, LinkEnded> {
         match self {
             Self::Quic(link) => Ok(LinkStream::new(Inner::Quic(link.accept().await?))),
+            Self::Tls(link) => Ok(LinkStream::new(Inner::Tls(link.accept().await?))),
         }
     }
 
@@ -72,6 +87,7 @@ impl Link {
     pub(crate) fn close(&self, code: u32, reason: &str) {
         match self {
             Self::Quic(link) => link.close(code, reason),
+            Self::Tls(link) => link.close(code),
         }
     }
 
@@ -79,6 +95,7 @@ impl Link {
     pub(crate) async fn closed(&self) {
         match self {
             Self::Quic(link) => link.closed().await,
+            Self::Tls(link) => link.closed().await,
         }
     }
 
@@ -87,15 +104,37 @@ impl Link {
     /// it has, there is nothing more to acknowledge: a longer silence says nothing, and this waits on.
     pub(crate) async fn fell_silent(&self) {
         let seen = self.received();
+        if let Self::Tls(link) = self {
+            link.ask();
+        }
         tokio::time::sleep(SILENT).await;
         if self.received() != seen {
             std::future::pending::<()>().await;
         }
     }
 
-    fn received(&self) -> u64 {
+    /// A number that changes with everything that comes, acknowledgements included.
+    pub(crate) fn received(&self) -> u64 {
         match self {
             Self::Quic(link) => link.received(),
+            Self::Tls(link) => link.received(),
+        }
+    }
+
+    /// Whether readers that do not read hold so much of this link that it takes no more streams.
+    pub(crate) fn is_over(&self) -> bool {
+        match self {
+            Self::Quic(link) => link.is_over(),
+            Self::Tls(link) => link.is_over(),
+        }
+    }
+
+    /// Bytes that this link may hold for readers that do not empty their streams, beyond what all of its
+    /// streams share.
+    pub(crate) fn held(&self) -> u64 {
+        match self {
+            Self::Quic(link) => link.held(),
+            Self::Tls(link) => link.held(),
         }
     }
 
@@ -103,6 +142,7 @@ impl Link {
     pub(crate) fn peer(&self) -> SocketAddr {
         match self {
             Self::Quic(link) => link.peer(),
+            Self::Tls(link) => link.peer(),
         }
     }
 
@@ -110,13 +150,15 @@ impl Link {
     pub(crate) fn round_trip(&self) -> Duration {
         match self {
             Self::Quic(link) => link.round_trip(),
+            Self::Tls(link) => link.round_trip(),
         }
     }
 
-    /// For people: `quic`.
+    /// For people: `quic` or `tls`.
     pub(crate) const fn transport(&self) -> &'static str {
         match self {
             Self::Quic(_) => "quic",
+            Self::Tls(_) => "tls",
         }
     }
 }
@@ -146,6 +188,7 @@ impl Drop for LinkStream {
         let code = self.reset_code.load(Ordering::Acquire);
         match &mut self.inner {
             Inner::Quic(stream) => stream.reset_unless_finished(code),
+            Inner::Tls(stream) => stream.set_reset_code(code),
         }
     }
 }
@@ -158,6 +201,7 @@ impl AsyncRead for LinkStream {
     ) -> Poll<io::Result<()>> {
         match &mut self.inner {
             Inner::Quic(stream) => stream.poll_read(cx, buffer),
+            Inner::Tls(stream) => stream.poll_read(cx, buffer),
         }
     }
 }
@@ -170,19 +214,21 @@ impl AsyncWrite for LinkStream {
     ) -> Poll<io::Result<usize>> {
         match &mut self.inner {
             Inner::Quic(stream) => stream.poll_write(cx, bytes),
+            Inner::Tls(stream) => stream.poll_write(cx, bytes),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.inner {
-            // quinn sends by itself.
-            Inner::Quic(_) => Poll::Ready(Ok(())),
+            // Both send by themselves.
+            Inner::Quic(_) | Inner::Tls(_) => Poll::Ready(Ok(())),
         }
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.inner {
             Inner::Quic(stream) => Poll::Ready(stream.finish()),
+            Inner::Tls(stream) => stream.poll_finish(cx),
         }
     }
 }

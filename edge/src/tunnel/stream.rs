@@ -51,6 +51,12 @@ impl AgentStream {
     }
 
     async fn open_unbounded(link: &Link, head: &StreamHead) -> Result<Self, NotOpened> {
+        // A probe costs nothing and proves the path.
+        if link.is_over() && head.kind != StreamKind::Probe {
+            tracing::debug!(held_bytes = link.held(), "stream not opened: readers stall");
+            let code = Code::ReadersStalled;
+            return Err(NotOpened::new(code, code.meaning()));
+        }
         // While the agent allows no more streams nothing is sent, and its silence says nothing.
         let stream = link.open().await.map_err(|error| {
             tracing::debug!(

@@ -141,6 +141,16 @@ impl AgentControl {
         self.settle(now);
     }
 
+    /// Probes before it is due: somebody waits for what comes over the link, and nothing does.
+    pub fn probe(&mut self, now: Duration) {
+        if let State::Serve(serving) | State::Drain(serving) = &mut self.state
+            && let Some(probe) = serving.probes.early(now)
+        {
+            self.out.frame(probe);
+        }
+        self.settle(now);
+    }
+
     /// Says good-bye.
     pub fn close(&mut self, _now: Duration) {
         self.end(Code::AgentGone, "the agent is stopping", false);

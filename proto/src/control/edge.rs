@@ -118,6 +118,16 @@ impl EdgeControl {
         self.settle();
     }
 
+    /// Probes before it is due: somebody waits for what comes over the link, and nothing does.
+    pub fn probe(&mut self, now: Duration) {
+        if let State::Serve(serving) | State::Drain(serving) = &mut self.state
+            && let Some(probe) = serving.probes.early(now)
+        {
+            self.out.frame(probe);
+        }
+        self.settle();
+    }
+
     /// Takes the shell's answer to an event.
     pub fn answer(&mut self, now: Duration, answer: Answer) {
         match answer {

@@ -8,7 +8,7 @@ use std::vec::Vec;
 use bytes::BytesMut;
 
 use super::{bind, full_bind};
-use crate::bind::BindRequest;
+use crate::bind::{BindRequest, UpstreamProtocol};
 use crate::code::Code;
 use crate::frame::Frame;
 use crate::{codec, limits};
@@ -51,6 +51,29 @@ fn each_part_is_checked() {
         |r| r.upstream = "a".repeat(limits::UPSTREAM_BYTES_MAX + 1),
         Err(Code::UpstreamInvalid),
     );
+    check(
+        |r| r.upstream_protocol = UpstreamProtocol::Unknown,
+        Err(Code::UpstreamInvalid),
+    );
+    for host in ["app.internal", "app.internal:8443", "[::1]:8443"] {
+        let mut request = bind(1);
+        request.host_header = Some(host.to_owned());
+        assert_eq!(request.check(), Ok(()), "{host}");
+    }
+    for host in [
+        "",
+        "a b",
+        "ada@app",
+        "app/x",
+        "app\r\nx: y",
+        "ä",
+        &"a".repeat(500),
+    ] {
+        let mut request = bind(1);
+        request.host_header = Some(host.to_owned());
+        let code = request.check().map_err(|(code, _)| code);
+        assert_eq!(code, Err(Code::UpstreamInvalid), "{host:?}");
+    }
     check(
         |r| login(r).provider = String::new(),
         Err(Code::UnknownProvider),

@@ -497,3 +497,40 @@ fn assert_timeout(frame: Option<&Frame>, state: &str) {
 }
 
 const TICK: Duration = Duration::from_millis(1);
+
+/// A driver that waits for a word may probe early, once until the answer; elsewhere that says nothing.
+#[test]
+fn probes_may_be_early() {
+    let probe = |token| Some(Frame::Probe { token });
+    for state in ["serve", "drain"] {
+        let (mut edge, mut agent) = (edge_in(state), agent_in(state));
+        // The first probe, which every tunnel begins with, is on its way.
+        edge.probe(START);
+        agent.probe(START);
+        assert_eq!((edge.poll_frame(), agent.poll_frame()), (None, None));
+        for token in [0, 1] {
+            let answer = Frame::ProbeAnswer { token };
+            edge.handle_frame(START, answer.clone()).unwrap();
+            agent.handle_frame(START, answer).unwrap();
+            for _ in 0..2 {
+                edge.probe(START);
+                agent.probe(START);
+            }
+            let next = probe(token + 1);
+            assert_eq!(
+                (edge.poll_frame(), agent.poll_frame()),
+                (next.clone(), next)
+            );
+            assert_eq!((edge.poll_frame(), agent.poll_frame()), (None, None));
+        }
+        // An answer that never comes ends the link, as that to any probe.
+        let late = START + limits::PROBE_WITHIN;
+        edge.handle_timeout(late);
+        agent.handle_timeout(late);
+        assert!(edge.is_closed() && agent.is_closed());
+    }
+    let (mut edge, mut agent) = (edge_in("closed"), agent_in("closed"));
+    edge.probe(START);
+    agent.probe(START);
+    assert_eq!((edge.poll_frame(), agent.poll_frame()), (None, None));
+}

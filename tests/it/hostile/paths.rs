@@ -1,8 +1,8 @@
-//! B01 to B06: one path and one host for every decision and for the upstream.
+//! B01 to B08: one path and one host for every decision and for the upstream.
 
 use tests::http::{Ask, Version};
 use tests::http1::Connection;
-use tests::{http1, http2};
+use tests::http2;
 
 use super::{Bench, Case, cases};
 
@@ -14,7 +14,7 @@ pub(super) const CASES: &[Case] = cases![
     b05_host_variants,
     b06_sni_and_authority_differ,
     b07_method_override,
-    smuggled_requests,
+    b08_trailing_slash_and_case,
 ];
 
 async fn b01_query_satisfies_a_path_rule(bench: &Bench) {
@@ -273,104 +273,41 @@ async fn b07_method_override(bench: &Bench) {
     }
 }
 
-/// Requests inside requests: what the edge and the upstream could read differently is refused, or arrives
-/// as exactly one request.
-async fn smuggled_requests(bench: &Bench) {
-    let host = bench.ask("open", "/").authority;
-    let inner = format!("GET /smuggled HTTP/1.1\r\nHost: {host}\r\n\r\n");
-    let len = inner.len();
-    for text in [
-        format!(
-            "POST /x HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{inner}"
-        ),
-        format!(
-            "POST /x HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nContent-Length: {len}\r\n\r\n{inner}"
-        ),
-        format!("POST /x HTTP/1.1\r\nHost: {host}\r\nContent-Length: +{len}\r\n\r\n{inner}"),
-        format!(
-            "POST /x HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n{inner}"
-        ),
-        format!(
-            "POST /x HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n{inner}"
-        ),
-        format!(
-            "POST /x HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n{inner}"
-        ),
-        format!(
-            "POST /x HTTP/1.1\r\nHost: {host}\r\nTransfer_Encoding: chunked\r\nContent-Length: {len}\r\n\r\n{inner}"
-        ),
-        format!(
-            "POST /x HTTP/1.1\r\nHost: {host}\r\nX: y\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{inner}"
-        ),
-        format!("GET /x HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len}\r\n\r\n{inner}"),
-        format!(
-            "POST /x HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n{len:x};a=\"\n\"\r\n{inner}\r\n0\r\n\r\n"
-        ),
-        format!(
-            "GET /x HTTP/1.0\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{inner}"
-        ),
+/// The edge's own paths match byte for byte, and every other path is the app's, behind its login.
+async fn b08_trailing_slash_and_case(bench: &Bench) {
+    for target in [
+        "/Admin",
+        "/admin/",
+        "/ADMIN//",
+        "/.Sallyport/login",
+        "/.sallyport/login/",
+        "/.sallyport/LOGIN",
+        "/.sallyport/login;x",
+        "/.sallyport/login%20",
+        "/.sallyport%2Flogin",
+        "/%2Esallyport/login",
+        "//.sallyport/login",
+        "/.sallyport/jwks.json/",
+        "/.sallyport/jwks%2ejson",
     ] {
-        bench.world.upstream.clear();
-        let mut connection = Connection::open(&bench.world.net, &bench.world.net.host("open"))
-            .await
-            .unwrap();
-        // The edge may refuse and close while this is being written.
-        let _ = connection.write(text.as_bytes()).await;
-        let first = connection.response("POST").await;
-        let mut answers = 0;
-        if let Ok(mut response) = first {
-            answers = 1;
-            let status = response.status;
-            while let Ok(Some(_)) = response.chunk().await {}
-            if status == 200 {
-                // A second answer on this connection is for a pipelined request, which is its own business:
-                // what counts is that both ends saw the same requests.
-                let rest = tokio::time::timeout(
-                    std::time::Duration::from_millis(300),
-                    response.connection.response("GET"),
-                )
-                .await;
-                answers += usize::from(matches!(
-                    rest,
-                    Ok(Ok(http1::H1Response { status: 200, .. }))
-                ));
+        let before = bench.world.upstream.count();
+        for version in Version::BOTH {
+            let reply = bench.send(bench.ask("app", target), version).await;
+            // Under our prefix it is nobody's; elsewhere it is the app's.
+            match reply.status {
+                404 => assert_eq!(reply.code(), "SP_1012", "{target}"),
+                _ => reply.assert_refused(401, "SP_2001", target),
             }
+            assert_eq!(reply.header("set-cookie"), None, "{target}");
         }
-        let seen = bench.world.upstream.seen();
-        let smuggled = seen
-            .iter()
-            .filter(|seen| seen.target == "/smuggled")
-            .count();
-        assert!(
-            smuggled == 0 || answers == 2,
-            "{text:?}: {} requests at the upstream, {answers} answers",
-            seen.len()
-        );
-    }
-    // Header values that would end a header, over HTTP/2.
-    let connection = http2::Connection::open(&bench.world.net, &bench.world.net.host("open"), None)
-        .await
-        .unwrap();
-    for (name, value) in [
-        ("transfer-encoding", "chunked"),
-        ("connection", "keep-alive"),
-        ("content-length", "5"),
-        ("te", "gzip"),
-    ] {
-        bench.world.upstream.clear();
-        let reply = connection
-            .request(
-                &bench
-                    .ask("open", "/x")
-                    .method("POST")
-                    .header(name, value)
-                    .body("0\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n"),
-            )
-            .await;
-        let seen = bench.world.upstream.seen();
-        assert!(
-            seen.iter().all(|seen| seen.target != "/smuggled") && seen.len() <= 1,
-            "{name}: {reply:?}"
-        );
+        assert_eq!(bench.world.upstream.count(), before, "{target}");
+        let reply = bench.send(bench.signed(target), Version::H1).await;
+        if reply.status == 404 {
+            assert_eq!(reply.code(), "SP_1012", "{target}");
+        } else {
+            assert_eq!(reply.status, 200, "{target}");
+            let seen = bench.world.upstream.seen().pop().unwrap();
+            assert_eq!(seen.target, target, "byte for byte");
+        }
     }
 }

@@ -176,14 +176,13 @@ struct Control {
 
 impl Control {
     async fn until_bound(&mut self, number: usize) -> anyhow::Result<()> {
-        let request = BindRequest {
-            request: 1,
-            url: Some(format!("idle-{number}")),
-            generation: 1,
-            upstream: "http://127.0.0.1:1".to_owned(),
-            pooling: false,
-            login: None,
-        };
+        // As it travels: what a request may say beyond this has defaults.
+        let request: BindRequest = serde_json::from_value(serde_json::json!({
+            "request": 1,
+            "url": format!("idle-{number}"),
+            "generation": 1,
+            "upstream": "http://127.0.0.1:1",
+        }))?;
         self.machine.bind(self.opened.elapsed(), request);
         loop {
             for event in self.turn().await? {

@@ -1,5 +1,5 @@
 //! Programs that nobody here wrote: those that some tests drive (a browser, node for identity providers,
-//! strace to make system calls fail), and a way to get any.
+//! strace to make system calls fail, curl, web servers that judge what reaches them), and a way to get any.
 //!
 //! As root on Debian or Ubuntu it installs what is missing. Elsewhere it names it and the command.
 
@@ -19,7 +19,7 @@ pub(crate) struct Need {
     pub(crate) is_needed: bool,
 }
 
-const NEEDS: [Need; 5] = [
+const NEEDS: [Need; 10] = [
     Need {
         what: "a browser",
         programs: &["chromium", "chromium-browser", "google-chrome"],
@@ -45,9 +45,39 @@ const NEEDS: [Need; 5] = [
         is_needed: true,
     },
     Need {
+        what: "python",
+        programs: &["python3"],
+        package: "python3-venv",
+        is_needed: true,
+    },
+    Need {
         what: "strace",
         programs: &["strace"],
         package: "strace",
+        is_needed: cfg!(target_os = "linux"),
+    },
+    Need {
+        what: "curl",
+        programs: &["curl"],
+        package: "curl",
+        is_needed: true,
+    },
+    Need {
+        what: "nginx",
+        programs: &["nginx"],
+        package: "nginx-light",
+        is_needed: true,
+    },
+    Need {
+        what: "Python",
+        programs: &["python3"],
+        package: "python3",
+        is_needed: true,
+    },
+    Need {
+        what: "unshare",
+        programs: &["unshare"],
+        package: "util-linux",
         is_needed: cfg!(target_os = "linux"),
     },
 ];
@@ -107,6 +137,9 @@ fn programs_for_brew(need: &Need) -> &'static str {
         "chromium" => "--cask chromium",
         "chromium-driver" => "--cask chromedriver",
         "nodejs" | "npm" => "node",
+        "nginx-light" => "nginx",
+        "python3" => "python",
+        "python3-venv" => "python",
         other => other,
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct Run<'a> {
     pub(super) bin_dir: &'a Path,
     pub(super) artefacts: &'a Path,
     pub(super) filter: Option<&'a str>,
+    /// What agents are told in their environment.
+    pub(super) link: Option<&'a str>,
     pub(super) is_ci: bool,
 }
 
@@ -91,6 +93,9 @@ impl Run<'_> {
             .env("SALLYPORT_ARTEFACTS", self.artefacts)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        if let Some(link) = self.link {
+            command.env("SALLYPORT_LINK", link);
+        }
         if self.is_ci {
             command.env("SALLYPORT_REQUIRE_ALL", "1");
         }

@@ -96,9 +96,11 @@ pub(super) const EDGE: House = House {
     name: "edge",
     floors: &[
         Floor {
-            planned: &["telemetry"],
             is_wiring: true,
-            ..floor(7, &["main", "cli", "server", "config", "follow"])
+            ..floor(
+                7,
+                &["main", "cli", "server", "config", "follow", "telemetry"],
+            )
         },
         Floor {
             planned: &["compat"],
@@ -117,7 +119,7 @@ pub(super) const EDGE: House = House {
             never: NEVER_PURE,
             ..floor(2, &["policy", "trust"])
         },
-        floor(1, &["model", "clock", "secret", "shutdown"]),
+        floor(1, &["model", "clock", "metrics", "secret", "shutdown"]),
     ],
 };
 

@@ -55,7 +55,7 @@ impl World {
 
     fn route(&self) {
         let address = self.app.local_addr().unwrap().to_string();
-        let watched = Arc::new(Watched::new(Upstream::parse(&address).unwrap()));
+        let watched = Arc::new(Watched::new(Upstream::parse(&address).unwrap(), None));
         self.routes.send_modify(|routes| {
             routes.insert(endpoint(), watched);
         });
@@ -86,7 +86,9 @@ impl Drop for World {
 async fn serve(link: Link, routes: Routes) {
     while let Ok(stream) = link.accept().await {
         let routes = routes.clone();
-        tokio::spawn(async move { forward(stream.receive, stream.send, &routes, || ()).await });
+        tokio::spawn(
+            async move { forward(stream.receive, stream.send, &routes, || Some(())).await },
+        );
     }
 }
 
@@ -274,7 +276,7 @@ async fn refusals_say_why() {
     let world = World::new().await;
     let watched = Upstream::parse(&gone.local_addr().unwrap().to_string()).unwrap();
     drop(gone);
-    let watched = Arc::new(Watched::new(watched));
+    let watched = Arc::new(Watched::new(watched, None));
     world.routes.send_modify(|routes| {
         routes.insert(endpoint(), Arc::clone(&watched));
     });

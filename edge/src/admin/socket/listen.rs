@@ -98,7 +98,8 @@ async fn refuse_second(path: &Path) -> io::Result<()> {
 }
 
 impl Listening {
-    /// Serves until shutdown; open answers are finished.
+    /// Serves until nobody is inside any more, so that the drain itself can be watched; open answers are
+    /// finished.
     pub(crate) fn serve(
         &self,
         router: Router,
@@ -112,7 +113,7 @@ impl Listening {
                     return;
                 };
                 let accepted = tokio::select! {
-                    () = shutdown.begun() => return,
+                    () = shutdown.emptied() => return,
                     accepted = listener.accept() => accepted,
                 };
                 match accepted {
@@ -161,7 +162,7 @@ async fn serve_one(stream: UnixStream, router: Router, shutdown: Shutdown) {
     let mut serving = std::pin::pin!(serving);
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
-        () = shutdown.begun() => {
+        () = shutdown.emptied() => {
             serving.as_mut().graceful_shutdown();
             serving.await
         }

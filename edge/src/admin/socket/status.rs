@@ -9,10 +9,10 @@ use http::StatusCode;
 use proto::code::Code;
 use serde::Deserialize;
 
-use crate::admin::Admin;
 use crate::admin::error::AdminError;
 use crate::admin::params::JsonBody;
-use crate::admin::views::{BackupView, EndpointView, StatusView, time};
+use crate::admin::views::{BackupView, EndpointView, LinkView, StatusView, time};
+use crate::admin::{Admin, LinkPresence};
 use crate::model::endpoint::Access;
 use crate::model::site::ReservedHost;
 
@@ -36,6 +36,9 @@ pub(super) async fn status(
         });
     }
     endpoints.sort_by(|a, b| a.url.cmp(&b.url));
+    let mut links: Vec<_> = presence.links.iter().map(link).collect();
+    links.sort_by(|a, b| a.tunnel.cmp(&b.tunnel));
+    links.truncate(LINKS_SHOWN_MAX);
     let providers = store
         .providers()
         .await?
@@ -52,9 +55,28 @@ pub(super) async fn status(
         started_at: time(presence.started_at),
         tunnels: presence.tunnels,
         sessions: presence.sessions,
+        endpoints_online: presence.online.len() as u64,
+        connections: presence.connections,
+        exchanges: presence.exchanges,
+        memory_resident_bytes: presence.resident_bytes,
+        links,
         providers,
         endpoints,
     }))
+}
+
+fn link(link: &LinkPresence) -> LinkView {
+    LinkView {
+        tunnel: link.tunnel.to_string(),
+        transport: link.transport.to_owned(),
+        address: link.address.to_string(),
+        agent_version: link.agent_version.clone(),
+        os: link.os.clone(),
+        round_trip_us: u64::try_from(link.round_trip.as_micros()).unwrap_or(u64::MAX),
+        streams: link.streams,
+        held_bytes: link.held_bytes,
+        endpoints: link.endpoints.iter().map(ToString::to_string).collect(),
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -94,3 +116,4 @@ pub(super) async fn backup(
 }
 
 const ENDPOINTS_SHOWN_MAX: usize = 200;
+const LINKS_SHOWN_MAX: usize = 200;

@@ -412,7 +412,7 @@ async fn receipts_count_what_was_reached() {
         let mut after = Revision::default();
         loop {
             let batch = store
-                .read_log(Shard::People(0), after, std::time::Duration::from_secs(5))
+                .read_log(Shard::People(0), after, Duration::from_secs(5))
                 .await
                 .unwrap();
             for entry in batch.entries {
@@ -499,7 +499,7 @@ async fn a_store_that_fails_answers_503() {
         );
     }
     // Healed, it works; the engine may need a moment to open its file again.
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     loop {
         let answer = world
             .api(Method::DELETE, &format!("/app/sessions/{session}"))

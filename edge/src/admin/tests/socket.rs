@@ -208,7 +208,7 @@ async fn the_socket_itself() {
         .unwrap();
     assert_eq!(sender.send_request(request).await.unwrap().status(), 200);
     drop(sender);
-    shutdown.begin();
+    shutdown.set_emptied();
     tokio::time::timeout(Duration::from_secs(5), serving)
         .await
         .unwrap()

@@ -92,7 +92,7 @@ impl World {
             ));
             routes.put(one.clone());
         }
-        let live = Arc::new(Live::new(Arc::clone(&store)));
+        let live = Arc::new(Live::new(Arc::clone(&store), Arc::default()));
         let fresh = Arc::new(AtomicBool::new(true));
         let revocations = Revocations::new(Arc::clone(&store), Clock);
         let auth = Auth::new(AuthParts {

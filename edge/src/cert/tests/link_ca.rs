@@ -42,6 +42,45 @@ fn the_pinned_key_proves_the_edge() {
     }
 }
 
+/// On the public TCP port the agents' protocol is offered under the link's name only, where the link's
+/// certificate is.
+#[test]
+fn agents_are_told_by_name_and_protocol() {
+    let world = World::new();
+    let resolver = world.resolver(Web::Dev(Arc::clone(&world.dev_ca)));
+    let public = Public::new(&resolver, LINK_NAME).unwrap();
+    let offered = |name: &str, protocols: &[&str]| {
+        let mut client = trusting(anchor(world.link_ca.public_key()));
+        client.alpn_protocols = protocols
+            .iter()
+            .map(|one| one.as_bytes().to_vec())
+            .collect();
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let mut client = ClientConnection::new(Arc::new(client), name).unwrap();
+        let mut hello = Vec::new();
+        client.write_tls(&mut hello).unwrap();
+        let mut acceptor = rustls::server::Acceptor::default();
+        acceptor.read_tls(&mut hello.as_slice()).unwrap();
+        let accepted = acceptor.accept().ok().flatten().unwrap();
+        public.choose(&accepted.client_hello())
+    };
+    let agents = b"sallyport/1".to_vec();
+    for (name, protocols, is_agent) in [
+        (LINK_NAME, &["sallyport/1"][..], true),
+        ("CONNECT.Quay.localhost", &["sallyport/1", "h2"], true),
+        (LINK_NAME, &["h2", "http/1.1"], false),
+        (LINK_NAME, &[], false),
+        ("app.quay.localhost", &["sallyport/1"], false),
+        ("app.quay.localhost", &["h2", "sallyport/1"], false),
+    ] {
+        let config = offered(name, protocols);
+        let what = format!("{name} {protocols:?}");
+        assert_eq!(config.alpn_protocols.contains(&agents), is_agent, "{what}");
+        assert_eq!(config.alpn_protocols.len() == 1, is_agent, "{what}");
+        assert_eq!(config.max_early_data_size, 0);
+    }
+}
+
 /// Every edge of a cluster has the same CA, and no other cluster has it.
 #[test]
 fn the_key_follows_from_the_seed() {

@@ -37,6 +37,11 @@ async fn every_code_in_both_forms() {
             assert_eq!(headers["referrer-policy"], "no-referrer");
             let waits = matches!(code.status(), 429 | 503);
             assert_eq!(headers.contains_key("retry-after"), waits);
+            assert_eq!(headers.contains_key("allow"), code.status() == 405);
+            // A browser asks for a password at Basic, Digest, NTLM and Negotiate.
+            let challenge = headers.get("www-authenticate").map(HeaderValue::as_bytes);
+            let is_ours = challenge.is_some_and(|text| text.starts_with(b"Sallyport "));
+            assert_eq!(is_ours, code.status() == 401);
             assert_eq!(
                 headers.contains_key("content-security-policy"),
                 asker.wants_page

@@ -41,7 +41,7 @@ impl World {
         };
         store.claim_endpoint(endpoint).await.unwrap();
         Self {
-            live: Arc::new(Live::new(Arc::clone(&store))),
+            live: Arc::new(Live::new(Arc::clone(&store), Arc::default())),
             store,
             followed: Revision(0),
             _folder: folder,
@@ -232,8 +232,9 @@ async fn what_is_delivered_does_not_count() {
     let session = world.sign_in().await;
     let (open, _) = world.live.open(session.id).await.unwrap();
     let (mut over, _) = world.live.open(session.id).await.unwrap();
-    over.note_delivered();
-    over.note_delivered();
+    let mut delivery = over.delivery();
+    delivery.note();
+    delivery.note();
     world.follow().await;
     world.revoke(Scope::Session(session.id)).await;
     let reached = world.follow().await;
@@ -246,6 +247,6 @@ async fn what_is_delivered_does_not_count() {
             .await
             .is_err()
     );
-    drop(over);
+    drop((over, delivery));
     reached[0].all_cut().await;
 }

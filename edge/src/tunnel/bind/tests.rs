@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use proto::bind::UpstreamProtocol;
+
 use super::*;
 use crate::store::embedded::Embedded;
 use crate::store::seal::Sealer;
@@ -80,6 +82,8 @@ async fn an_open_door_is_said() {
                 allow_emails: Vec::new(),
                 allow_domains: domains.iter().map(|domain| (*domain).to_owned()).collect(),
             }),
+            upstream_protocol: UpstreamProtocol::Http1,
+            host_header: None,
         };
         binder.claim(asker, &request, |_, _| Ok(())).await
     };

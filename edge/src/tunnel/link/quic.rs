@@ -1,5 +1,13 @@
 //! The QUIC link. Its numbers come from measurements over distance and under loss: BBR, 4 MB a
 //! stream, 16 MB a connection, fairness left on.
+//!
+//! `listen` is the public UDP port, one socket for each worker; `ids` and `handover` keep a link on its
+//! worker when the agent's address changes. `backlog` keeps readers that do not read from harming others.
+
+mod backlog;
+mod handover;
+mod ids;
+mod listen;
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,152 +16,79 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use aws_lc_rs::hmac;
-use quinn::congestion::BbrConfig;
-use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{
-    Connection, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout,
-    RecvStream, SendStream, TokioRuntime, TransportConfig, VarInt,
-};
-use tokio::io::{AsyncRead, ReadBuf};
+use proto::budget::Budget;
+use proto::window::{LINK_WINDOW, STREAM_WINDOW};
+use quinn::congestion::{BbrConfig, ControllerFactory, CubicConfig};
+use quinn::{Connection, IdleTimeout, RecvStream, SendStream, TransportConfig, VarInt};
+use tokio::io::ReadBuf;
+use tokio::task::AbortHandle;
 
-use super::{Link, LinkEnded};
-use crate::secret::{self, Secret};
+use super::{Congestion, LinkEnded};
+use backlog::{Backlog, Watched};
+
+pub(crate) use listen::{Connecting, Listener, Seat};
 
 /// An agent's QUIC connection.
 #[derive(Clone, Debug)]
 pub(crate) struct QuicLink {
     connection: Connection,
+    backlog: Arc<Backlog>,
+    _keeper: Arc<Keeper>,
 }
 
-/// Random connection ids. quinn's own are bound to the process, and packets with another's are dropped
-/// before they could be answered by a reset.
+/// The task that looks after a link's window. It ends with the last handle of the link: an own handle of
+/// the connection would keep that alive.
 #[derive(Debug)]
-struct RandomIds;
+struct Keeper(AbortHandle);
 
 /// One bidirectional stream.
 #[derive(Debug)]
 pub(super) struct QuicStream {
     send: SendStream,
-    receive: RecvStream,
+    receive: Watched,
+    connection: Connection,
     finished: bool,
 }
 
-/// The UDP side of the public port.
-#[derive(Debug)]
-pub(crate) struct Listener {
-    endpoint: Endpoint,
-}
-
-impl Listener {
-    /// Listens on a bound socket with a TLS configuration that offers our ALPN only.
-    ///
-    /// `reset_key` must be the same after a restart: with it, agents whose link died with the process
-    /// hear so at their next packet (a stateless reset, RFC 9000 §10.3) instead of half a minute later.
-    pub(crate) fn new(
-        socket: std::net::UdpSocket,
-        tls: Arc<rustls::ServerConfig>,
-        reset_key: &Secret<[u8; 32]>,
-    ) -> io::Result<Self> {
-        let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
-        let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-        config
-            .transport_config(server_transport())
-            .max_incoming(INCOMING_MAX);
-        let reset_key = hmac::Key::new(hmac::HMAC_SHA256, reset_key.expose());
-        let mut endpoint = EndpointConfig::new(Arc::new(reset_key));
-        endpoint
-            .cid_generator(|| Box::new(RandomIds))
-            .min_reset_interval(RESET_INTERVAL);
-        let endpoint = Endpoint::new(endpoint, Some(config), socket, Arc::new(TokioRuntime))?;
-        Ok(Self { endpoint })
-    }
-
-    /// The next agent whose TLS handshake is under way; `None` once closed.
-    pub(crate) async fn accept(&self) -> Option<Connecting> {
-        loop {
-            let incoming = self.endpoint.accept().await?;
-            // An address that cannot be proven costs nothing: it is asked to come again.
-            if self.endpoint.open_connections() > UNPROVEN_MAX && incoming.may_retry() {
-                if let Err(error) = incoming.retry() {
-                    tracing::debug!(%error, "retry not sent");
-                }
-                continue;
-            }
-            return Some(Connecting { incoming });
+impl QuicLink {
+    /// Keeps its window on the runtime that this is called on.
+    fn new(connection: Connection, budget: &Budget) -> Self {
+        let backlog = Backlog::new(budget.open());
+        let keeper = tokio::spawn(Arc::clone(&backlog).keep(connection.clone()));
+        Self {
+            connection,
+            backlog,
+            _keeper: Arc::new(Keeper(keeper.abort_handle())),
         }
     }
 
-    /// Takes no more links; those that live go on.
-    pub(crate) fn stop_accepting(&self) {
-        self.endpoint.set_server_config(None);
-    }
-
-    /// Ends every link.
-    pub(crate) fn close(&self) {
-        self.endpoint.close(VarInt::from_u32(0), b"edge stopped");
-    }
-
-    /// Waits until the last link's goodbye has gone out.
-    pub(crate) async fn wait_idle(&self) {
-        self.endpoint.wait_idle().await;
-    }
-}
-
-/// A handshake under way.
-#[derive(Debug)]
-pub(crate) struct Connecting {
-    incoming: quinn::Incoming,
-}
-
-impl Connecting {
-    pub(crate) fn peer(&self) -> SocketAddr {
-        self.incoming.remote_address()
-    }
-
-    /// Turns the link away before anything is spent on it.
-    pub(crate) fn refuse(self) {
-        self.incoming.refuse();
-    }
-
-    /// Completes the handshake.
-    pub(crate) async fn establish(self) -> Result<Link, LinkEnded> {
-        let connection = self.incoming.await.map_err(ended)?;
-        Ok(Link::Quic(QuicLink { connection }))
-    }
-}
-
-impl ConnectionIdGenerator for RandomIds {
-    fn generate_cid(&mut self) -> ConnectionId {
-        ConnectionId::new(&secret::random::<ID_BYTES>())
-    }
-
-    fn cid_len(&self) -> usize {
-        ID_BYTES
-    }
-
-    fn cid_lifetime(&self) -> Option<Duration> {
-        None
-    }
-}
-
-impl QuicLink {
     pub(super) async fn open(&self) -> Result<QuicStream, LinkEnded> {
-        let (send, receive) = self.connection.open_bi().await.map_err(ended)?;
-        Ok(QuicStream {
-            send,
-            receive,
-            finished: false,
-        })
+        let opened = self.connection.open_bi().await;
+        opened.map(|halves| self.stream(halves)).map_err(ended)
     }
 
     pub(super) async fn accept(&self) -> Result<QuicStream, LinkEnded> {
-        let (send, receive) = self.connection.accept_bi().await.map_err(ended)?;
-        Ok(QuicStream {
+        let accepted = self.connection.accept_bi().await;
+        accepted.map(|halves| self.stream(halves)).map_err(ended)
+    }
+
+    fn stream(&self, (send, receive): (SendStream, RecvStream)) -> QuicStream {
+        QuicStream {
             send,
-            receive,
+            receive: self.backlog.watch(receive),
+            connection: self.connection.clone(),
             finished: false,
-        })
+        }
+    }
+
+    /// See [`super::Link::is_over`].
+    pub(super) fn is_over(&self) -> bool {
+        self.backlog.is_over()
+    }
+
+    /// See [`super::Link::held`].
+    pub(super) fn held(&self) -> u64 {
+        self.backlog.held()
     }
 
     pub(super) fn close(&self, code: u32, reason: &str) {
@@ -179,13 +114,19 @@ impl QuicLink {
     }
 }
 
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 impl QuicStream {
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        AsyncRead::poll_read(Pin::new(&mut self.receive), cx, buffer)
+        self.receive.poll_read(&self.connection, cx, buffer)
     }
 
     pub(super) fn poll_write(
@@ -216,19 +157,18 @@ impl QuicStream {
             // Already closed: nothing to reset.
             let _ = self.send.reset(code);
         }
-        // Already read to its end: nothing to stop.
-        let _ = self.receive.stop(code);
+        self.receive.stop(code);
     }
 }
 
 /// How the edge's side of every link behaves.
-fn server_transport() -> Arc<TransportConfig> {
+fn server_transport(congestion: Congestion) -> Arc<TransportConfig> {
     let mut transport = TransportConfig::default();
     transport
-        .congestion_controller_factory(Arc::new(BbrConfig::default()))
-        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
-        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
-        .send_window(u64::from(CONNECTION_WINDOW))
+        .congestion_controller_factory(controller(congestion))
+        .stream_receive_window(var_int(STREAM_WINDOW))
+        .receive_window(var_int(LINK_WINDOW))
+        .send_window(LINK_WINDOW)
         .max_concurrent_bidi_streams(VarInt::from_u32(AGENT_STREAMS_MAX))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
@@ -237,22 +177,27 @@ fn server_transport() -> Arc<TransportConfig> {
     Arc::new(transport)
 }
 
+fn controller(congestion: Congestion) -> Arc<dyn ControllerFactory + Send + Sync> {
+    match congestion {
+        Congestion::Bbr => Arc::new(BbrConfig::default()),
+        Congestion::Cubic => Arc::new(CubicConfig::default()),
+    }
+}
+
+fn var_int(bytes: u64) -> VarInt {
+    VarInt::from_u64(bytes).unwrap_or(VarInt::MAX)
+}
+
 fn ended(error: impl std::error::Error + Send + Sync + 'static) -> LinkEnded {
     LinkEnded(Box::new(error))
 }
 
-const ID_BYTES: usize = 8;
-/// Between two stateless resets: a thousand agents are told within a second, and whoever sends rubbish
-/// gets less back than that.
-const RESET_INTERVAL: Duration = Duration::from_millis(1);
-const STREAM_WINDOW: u32 = 4 << 20;
-const CONNECTION_WINDOW: u32 = 16 << 20;
 /// An agent opens one stream, for control; data streams are the edge's to open.
 const AGENT_STREAMS_MAX: u32 = 1;
-/// 10,000 idle links at 4 s took a tenth of a core; at 10 s a dead one is found in half a minute.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
-const IDLE_TIMEOUT_MS: u32 = 30_000;
-/// Handshakes that wait to be looked at.
-const INCOMING_MAX: usize = 1024;
-/// Above so many links an address must prove itself first.
-const UNPROVEN_MAX: usize = 1024;
+/// 10,000 idle links at 4 s took a tenth of a core. The control protocol's probes come as often, and find a
+/// dead link sooner than the transport does.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+const IDLE_TIMEOUT_MS: u32 = 45_000;
+
+#[cfg(test)]
+mod tests;
