@@ -5,11 +5,9 @@
 //! by side. Nothing outlives it, however it ends: see `supervise`. A part that dies is reported and left
 //! alone, because somebody may be trying just that.
 //!
-//! Reading order: `parts` (how each is started), `place` (the folder), `children`, `probe`, `say`.
+//! Reading order: `parts` (how each is started), `probe`, `say`.
 
-mod children;
 mod parts;
-mod place;
 mod probe;
 mod say;
 
@@ -21,12 +19,12 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
 
-use crate::demo::children::Children;
+use crate::children::Children;
 use crate::demo::parts::{Agent, App, Edge, Provider};
-use crate::demo::place::Place;
 use crate::demo::say::Progress;
+use crate::ends::Ends;
+use crate::place::Place;
 use crate::workspace::{self, Programs};
 
 #[derive(Debug, clap::Args)]
@@ -72,7 +70,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let programs = workspace::build(&root)?;
 
     let mut ends = Ends::listen()?;
-    let place = Place::new()?;
+    let place = Place::new(PREFIX)?;
     let mut children = Children::new(&programs.xtask, &place);
     let result = tokio::select! {
         ready = start(&args, &progress, &programs, &place, &mut children) => ready.map(Some),
@@ -83,7 +81,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             say::ready(&ready, &progress, &place, args.json)?;
             tokio::select! {
                 () = ends.come() => {}
-                () = children.report_deaths(&progress) => {}
+                () = children.report_deaths(|text| progress.say(text)) => {}
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -155,28 +153,5 @@ async fn start(
     })
 }
 
-/// The signals that end a demo: Ctrl-C, SIGTERM, a closed terminal.
-struct Ends {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-    hang_up: tokio::signal::unix::Signal,
-}
-
-impl Ends {
-    fn listen() -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-            hang_up: listen(SignalKind::hangup())?,
-        })
-    }
-
-    async fn come(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hang_up.recv() => {}
-        }
-    }
-}
+/// Starts the names of its folders.
+const PREFIX: &str = "sallyport-demo-";

@@ -1,5 +1,5 @@
-//! Everything automated: `cargo xtask demo`, `test`, `check`, `gen`, `tidy`, and the programs that the demo
-//! and the tests put around the product (a development identity provider, a sample app).
+//! Everything automated: `cargo xtask demo`, `test`, `bench`, `check`, `gen`, `tidy`, and the programs that the
+//! demo, the tests and the bench put around the product (a development identity provider, apps).
 //!
 //! One file per command, its parts in the folder of the same name. Nothing here ships with `edge` or
 //! `agent`, and nothing here imports them: they are met as programs, on their command lines.
@@ -9,11 +9,15 @@
     reason = "a command-line tool talks on both"
 )]
 
+mod bench;
 mod check;
+mod children;
 mod demo;
 mod dev_provider;
+mod ends;
 mod generate;
 mod html;
+mod place;
 mod sample_app;
 mod supervise;
 mod test;
@@ -44,6 +48,8 @@ enum Command {
     Demo(demo::Args),
     /// Set up what the tests need, then run all of them
     Test(test::Args),
+    /// Measure speed and cost beside others on this machine
+    Bench(bench::Args),
     /// Format, clippy, documentation, tidy, generated files, dependencies
     Check,
     /// Write docs/errors.md and docs/config.md
@@ -56,6 +62,9 @@ enum Command {
     /// The local app of the demo and the tests
     #[command(hide = true)]
     SampleApp(sample_app::Args),
+    /// The local app of the bench
+    #[command(hide = true)]
+    BenchUpstream(bench::upstream::Args),
     /// Keeps other programs from outliving the one that started them
     #[command(hide = true)]
     Supervise(supervise::Args),
@@ -79,11 +88,16 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Some(Command::Demo(args)) => on_this_thread(demo::run(args))?,
         Some(Command::Test(args)) => test::run(&args),
+        Some(Command::Bench(args)) => {
+            bench::prepare()?;
+            on_this_thread(bench::run(args))?
+        }
         Some(Command::Check) => check::run(),
         Some(Command::Gen(args)) => generate::run(args),
         Some(Command::Tidy) => tidy::run(),
         Some(Command::DevProvider(args)) => on_this_thread(dev_provider::run(args))?,
         Some(Command::SampleApp(args)) => on_this_thread(sample_app::run(args))?,
+        Some(Command::BenchUpstream(args)) => bench::upstream::run(&args),
         Some(Command::Supervise(args)) => supervise::run(&args),
     }
 }

@@ -7,7 +7,7 @@
 //! module), `runner` (cargo), `tally` (its output).
 
 mod h2spec;
-mod needs;
+pub(crate) mod needs;
 mod providers;
 mod python;
 mod runner;

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::process::Command;
 
-use crate::demo::children::{Children, Says};
-use crate::demo::place::Place;
+use crate::children::{Children, Says};
+use crate::place::Place;
 
 /// The development identity provider.
 #[derive(Debug, Deserialize)]

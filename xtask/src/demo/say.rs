@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::demo::Ready;
 use crate::demo::parts::PROVIDER;
-use crate::demo::place::Place;
+use crate::place::Place;
 
 /// Says what happens and how long it took so far.
 #[derive(Debug)]

@@ -1,5 +1,5 @@
-//! The programs that some tests drive: a browser, node for identity providers that nobody here wrote,
-//! strace to make system calls fail, curl, web servers that judge what reaches them.
+//! Programs that nobody here wrote: those that some tests drive (a browser, node for identity providers,
+//! strace to make system calls fail, curl, web servers that judge what reaches them), and a way to get any.
 //!
 //! As root on Debian or Ubuntu it installs what is missing. Elsewhere it names it and the command.
 
@@ -10,13 +10,13 @@ use crate::workspace::find_program;
 
 /// A program and where it comes from.
 #[derive(Debug)]
-struct Need {
-    what: &'static str,
+pub(crate) struct Need {
+    pub(crate) what: &'static str,
     /// Any of these will do.
-    programs: &'static [&'static str],
+    pub(crate) programs: &'static [&'static str],
     /// The package of Debian and Ubuntu.
-    package: &'static str,
-    is_needed: bool,
+    pub(crate) package: &'static str,
+    pub(crate) is_needed: bool,
 }
 
 const NEEDS: [Need; 10] = [
@@ -82,9 +82,14 @@ const NEEDS: [Need; 10] = [
     },
 ];
 
-/// Installs what it can; gives what is still missing, one line each with the command that gets it.
+/// What the tests need.
 pub(super) fn set_up() -> Vec<String> {
-    let missing = missing();
+    get(&NEEDS)
+}
+
+/// Installs what it can; gives what is still missing, one line each with the command that gets it.
+pub(crate) fn get(needs: &[Need]) -> Vec<String> {
+    let missing = missing(needs);
     if missing.is_empty() {
         return Vec::new();
     }
@@ -93,11 +98,11 @@ pub(super) fn set_up() -> Vec<String> {
         eprintln!("installing {}", packages.join(" "));
         install(&packages);
     }
-    self::missing().iter().map(|need| line(need)).collect()
+    self::missing(needs).iter().map(|need| line(need)).collect()
 }
 
-fn missing() -> Vec<&'static Need> {
-    NEEDS
+fn missing(needs: &[Need]) -> Vec<&Need> {
+    needs
         .iter()
         .filter(|need| need.is_needed)
         .filter(|need| {

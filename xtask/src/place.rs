@@ -1,5 +1,5 @@
-//! The demo's folder: the edge's data, the agent's configuration, the logs of all. It is removed at the
-//! end; what a killed demo left behind is removed by the next one.
+//! The folder of a demo or a bench: the edge's data, the agent's configuration, the logs of all. It is removed
+//! at the end; what a killed one left behind is removed by the next of its kind.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 /// A folder that is locked for as long as it is in use.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     folder: TempDir,
     /// The lock ends with the file.
     _lock: File,
@@ -18,14 +18,14 @@ pub(super) struct Place {
 impl Place {
     /// Makes the folder. It is in the system's place for such folders and has a short name: a Unix socket
     /// in it must fit into 100 bytes.
-    pub(super) fn new() -> anyhow::Result<Self> {
-        sweep(&std::env::temp_dir());
+    pub(crate) fn new(prefix: &str) -> anyhow::Result<Self> {
+        sweep(&std::env::temp_dir(), prefix);
         let folder = tempfile::Builder::new()
-            .prefix(PREFIX)
+            .prefix(prefix)
             .tempdir()
-            .context("cannot make a folder for the demo")?;
+            .context("cannot make a folder for this")?;
         let lock = File::create(folder.path().join(LOCK))?;
-        lock.lock().context("cannot lock the demo's folder")?;
+        lock.lock().context("cannot lock this folder")?;
         let place = Self {
             folder,
             _lock: lock,
@@ -41,35 +41,39 @@ impl Place {
         Ok(place)
     }
 
-    pub(super) fn data_dir(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn data_dir(&self) -> PathBuf {
         self.folder.path().join("edge")
     }
 
-    pub(super) fn agent_config_home(&self) -> PathBuf {
+    pub(crate) fn agent_config_home(&self) -> PathBuf {
         self.folder.path().join("agent")
     }
 
-    pub(super) fn agent_config(&self) -> PathBuf {
+    pub(crate) fn agent_config(&self) -> PathBuf {
         self.agent_config_home().join("agent.yml")
     }
 
     /// Where a second agent on this machine would keep what is its own.
-    pub(super) fn other_agent_config_home(&self) -> PathBuf {
+    pub(crate) fn other_agent_config_home(&self) -> PathBuf {
         self.folder.path().join("agent-2")
     }
 
-    pub(super) fn log_dir(&self) -> PathBuf {
+    pub(crate) fn log_dir(&self) -> PathBuf {
         self.folder.path().join("logs")
     }
 
-    /// Removes everything; what cannot be removed is left to the next demo.
-    pub(super) fn remove(self) {
+    /// Removes everything; what cannot be removed is left to the next one.
+    pub(crate) fn remove(self) {
         let _ = self.folder.close();
     }
 }
 
-/// Removes folders of demos that were killed: those whose lock nobody holds.
-fn sweep(parent: &Path) {
+/// Removes folders of those that were killed: whose lock nobody holds.
+fn sweep(parent: &Path, prefix: &str) {
     let Ok(entries) = fs::read_dir(parent) else {
         return;
     };
@@ -77,7 +81,7 @@ fn sweep(parent: &Path) {
         let is_ours = entry
             .file_name()
             .to_str()
-            .is_some_and(|name| name.starts_with(PREFIX));
+            .is_some_and(|name| name.starts_with(prefix));
         let Ok(lock) = File::open(entry.path().join(LOCK)) else {
             continue;
         };
@@ -88,5 +92,4 @@ fn sweep(parent: &Path) {
     }
 }
 
-const PREFIX: &str = "sallyport-demo-";
 const LOCK: &str = "lock";

@@ -1,4 +1,5 @@
-//! The demo's child processes. None outlives the demo, see `supervise`; each logs into a file of its own.
+//! The child processes of a demo or a bench. None outlives its parent, see `supervise`; each logs into a file
+//! of its own.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -13,13 +14,12 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
-use crate::demo::place::Place;
-use crate::demo::say::Progress;
+use crate::place::Place;
 use crate::supervise;
 
 /// All of them, in the order of their starts.
 #[derive(Debug)]
-pub(super) struct Children {
+pub(crate) struct Children {
     xtask: PathBuf,
     log_dir: PathBuf,
     running: Vec<Running>,
@@ -27,23 +27,23 @@ pub(super) struct Children {
 
 #[derive(Debug)]
 struct Running {
-    name: &'static str,
+    name: String,
     pid: u32,
     child: Child,
-    /// Only where the kernel does not end children with their parent.
+    /// Only where the kernel does not end all of it with us.
     _watcher: Option<Child>,
 }
 
 /// What a started child says on its standard output, line by line.
 #[derive(Debug)]
-pub(super) struct Says {
-    name: &'static str,
-    pub(super) pid: u32,
+pub(crate) struct Says {
+    name: String,
+    pub(crate) pid: u32,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Children {
-    pub(super) fn new(xtask: &Path, place: &Place) -> Self {
+    pub(crate) fn new(xtask: &Path, place: &Place) -> Self {
         Self {
             xtask: xtask.to_owned(),
             log_dir: place.log_dir(),
@@ -52,18 +52,39 @@ impl Children {
     }
 
     /// The path of our own program, which is also the identity provider and the sample app.
-    pub(super) fn xtask(&self) -> PathBuf {
+    pub(crate) fn xtask(&self) -> PathBuf {
         self.xtask.clone()
     }
 
     /// Starts a program that stays.
-    pub(super) fn start(
+    pub(crate) fn start(
         &mut self,
-        name: &'static str,
+        name: impl Into<String>,
         program: &Path,
         configure: impl FnOnce(&mut Command),
     ) -> anyhow::Result<Says> {
-        let log = File::create(self.log(name)).context("cannot make a log")?;
+        let is_watched = !cfg!(target_os = "linux");
+        self.start_as(name.into(), program, is_watched, configure)
+    }
+
+    /// Starts a program that stays and has children of its own, which the kernel does not end with us.
+    pub(crate) fn start_group(
+        &mut self,
+        name: impl Into<String>,
+        program: &Path,
+        configure: impl FnOnce(&mut Command),
+    ) -> anyhow::Result<Says> {
+        self.start_as(name.into(), program, true, configure)
+    }
+
+    fn start_as(
+        &mut self,
+        name: String,
+        program: &Path,
+        is_watched: bool,
+        configure: impl FnOnce(&mut Command),
+    ) -> anyhow::Result<Says> {
+        let log = File::create(self.log(&name)).context("cannot make a log")?;
         let mut command = self.command(program);
         command
             .stdin(Stdio::null())
@@ -75,11 +96,16 @@ impl Children {
             .with_context(|| format!("cannot start {name}"))?;
         let pid = child.id().context("it ended at once")?;
         let stdout = child.stdout.take().context("it has no output")?;
+        let watcher = if is_watched {
+            Some(self.watcher(pid)?)
+        } else {
+            None
+        };
         self.running.push(Running {
-            name,
+            name: name.clone(),
             pid,
             child,
-            _watcher: self.watcher(pid)?,
+            _watcher: watcher,
         });
         Ok(Says {
             name,
@@ -89,7 +115,7 @@ impl Children {
     }
 
     /// Runs a program to its end; gives the JSON that it prints.
-    pub(super) async fn ask<T: DeserializeOwned>(
+    pub(crate) async fn ask<T: DeserializeOwned>(
         &self,
         program: &Path,
         input: Option<&str>,
@@ -103,7 +129,7 @@ impl Children {
     }
 
     /// Runs a program to its end; gives what it prints.
-    pub(super) async fn output(
+    pub(crate) async fn output(
         &self,
         program: &Path,
         input: Option<&str>,
@@ -145,7 +171,7 @@ impl Children {
     }
 
     /// Tells of each child that ends; never resolves.
-    pub(super) async fn report_deaths(&mut self, progress: &Progress) {
+    pub(crate) async fn report_deaths(&mut self, say: impl Fn(&str)) {
         while !self.running.is_empty() {
             let ends = self
                 .running
@@ -153,26 +179,30 @@ impl Children {
                 .map(|running| Box::pin(running.child.wait()));
             let (status, at, _) = select_all(ends).await;
             let gone = self.running.remove(at);
-            progress.say(&format!("{} has ended: {}", gone.name, describe(status)));
+            say(&format!("{} has ended: {}", gone.name, describe(status)));
         }
         std::future::pending::<()>().await;
     }
 
     /// Asks them to end, the last one started first, and waits until they have. Whoever takes too long is
     /// killed when this value is dropped.
-    pub(super) async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         while let Some(running) = self.running.last_mut() {
-            supervise::ask_group_to_end(running.pid);
-            if timeout(END_WITHIN, running.child.wait()).await.is_err() {
-                supervise::kill_group(running.pid);
-                let _ = running.child.wait().await;
-            }
+            running.stop().await;
             self.running.pop();
         }
     }
 
+    /// Asks one of them to end, by its process id, and waits until it has.
+    pub(crate) async fn stop_one(&mut self, pid: u32) {
+        let at = self.running.iter().position(|running| running.pid == pid);
+        if let Some(at) = at {
+            self.running.remove(at).stop().await;
+        }
+    }
+
     /// Prints the end of each log, for a start that failed.
-    pub(super) fn show_logs(&self) {
+    pub(crate) fn show_logs(&self) {
         let Ok(logs) = fs::read_dir(&self.log_dir) else {
             return;
         };
@@ -199,17 +229,25 @@ impl Children {
         command
     }
 
-    fn watcher(&self, pid: u32) -> anyhow::Result<Option<Child>> {
-        if cfg!(target_os = "linux") {
-            return Ok(None);
-        }
+    fn watcher(&self, pid: u32) -> anyhow::Result<Child> {
         let mut command = Command::from(supervise::watcher(&self.xtask, pid));
         let watcher = command.kill_on_drop(true).spawn();
-        Ok(Some(watcher.context("cannot start the watch over it")?))
+        watcher.context("cannot start the watch over it")
     }
 
     fn log(&self, name: &str) -> PathBuf {
         self.log_dir.join(name).with_extension("log")
+    }
+}
+
+impl Running {
+    /// Asks it to end; kills it when that takes too long.
+    async fn stop(&mut self) {
+        supervise::ask_group_to_end(self.pid);
+        if timeout(END_WITHIN, self.child.wait()).await.is_err() {
+            supervise::kill_group(self.pid);
+            let _ = self.child.wait().await;
+        }
     }
 }
 
@@ -223,7 +261,7 @@ impl Drop for Children {
 
 impl Says {
     /// The first line that is a JSON object with this event, within the time that a start may take.
-    pub(super) async fn event<T: DeserializeOwned>(&mut self, event: &str) -> anyhow::Result<T> {
+    pub(crate) async fn event<T: DeserializeOwned>(&mut self, event: &str) -> anyhow::Result<T> {
         let find = async {
             while let Some(line) = self.lines.next_line().await? {
                 let Ok(said) = serde_json::from_str::<serde_json::Value>(&line) else {
@@ -249,7 +287,7 @@ impl Says {
     }
 
     /// Reads on and lets go, so that the child never waits for us.
-    pub(super) fn drain(mut self) {
+    pub(crate) fn drain(mut self) {
         tokio::spawn(async move { while let Ok(Some(_)) = self.lines.next_line().await {} });
     }
 }
