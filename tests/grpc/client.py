@@ -11,8 +11,13 @@ import time
 import grpc
 
 
+SAYING = threading.Lock()
+
+
 def say(**event):
-    print(json.dumps(event), flush=True)
+    """One line at a time, whichever thread says it."""
+    with SAYING:
+        print(json.dumps(event), flush=True)
 
 
 def text(metadata):

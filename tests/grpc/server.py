@@ -12,8 +12,13 @@ from concurrent import futures
 import grpc
 
 
+SAYING = threading.Lock()
+
+
 def say(**event):
-    print(json.dumps(event), flush=True)
+    """One line at a time, whichever thread says it."""
+    with SAYING:
+        print(json.dumps(event), flush=True)
 
 
 def metadata_of(context):

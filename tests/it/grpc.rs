@@ -80,9 +80,15 @@ fn call<'a>(said: &'a [Value], name: &str) -> &'a Value {
 /// Unary calls, both streams and both at once, with metadata before and after, empty and large messages.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_of_call() {
-    let Some(grpc) = Grpc::start("every_kind_of_call", &[]).await else {
-        return;
-    };
+    for link in ["--link=quic", "--link=tls"] {
+        let Some(grpc) = Grpc::start("every_kind_of_call", &[link]).await else {
+            return;
+        };
+        all_kinds(&grpc).await;
+    }
+}
+
+async fn all_kinds(grpc: &Grpc) {
     let said = grpc.calls("grpc-client", "all", None).await;
     let unary = call(&said, "unary");
     assert_eq!(unary["reply"], "hello");
@@ -177,10 +183,16 @@ async fn an_app_that_dies_is_unavailable() {
 /// call ends with status 16 and at the app, and the next one is refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_call_is_unauthenticated() {
-    let Some(mut grpc) = Grpc::start("a_cut_call_is_unauthenticated", &["--oauth=dev"]).await
-    else {
-        return;
-    };
+    for link in ["--link=quic", "--link=tls"] {
+        let more = ["--oauth=dev", link];
+        let Some(grpc) = Grpc::start("a_cut_call_is_unauthenticated", &more).await else {
+            return;
+        };
+        cut_calls(grpc).await;
+    }
+}
+
+async fn cut_calls(mut grpc: Grpc) {
     let said = grpc.calls("grpc-stranger", "refused", None).await;
     assert_eq!(
         call(&said, "refused")["code"],

@@ -229,24 +229,30 @@ async fn strangers_and_other_sites_are_refused() {
 /// the connection notice nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_is_1008_and_a_reset() {
-    let world = World::with_login().await;
-    let agent = world.login_agent("app").await;
+    for link in ["--link=quic", "--link=tls"] {
+        let world = World::with_login().await;
+        let agent = world.agent("app", &["--oauth=dev", link]).await;
+        cut_sockets(&world, &agent).await;
+    }
+}
+
+async fn cut_sockets(world: &World, agent: &Agent) {
     let lin = world.signed_in("lin", &agent.url).await;
     for target in ["/ws?every=60000", "/ws?every=5", "/ws?every=3&size=100"] {
         let ada = world.signed_in("ada", &agent.url).await;
-        let connection = connect(&world, None).await;
+        let connection = connect(world, None).await;
         let ask = |agent: &Agent, user: &tests::user::User, mark: &str| {
-            ask(&world, target)
+            ask(world, target)
                 .cookie(&user.cookie(&agent.url))
                 .header("sec-fetch-site", "same-origin")
                 .header("x-mark", mark)
         };
-        let mut cut = Socket::open(&connection, &ask(&agent, &ada, "cut")).await;
-        let mut stays = Socket::open(&connection, &ask(&agent, &lin, "stays")).await;
+        let mut cut = Socket::open(&connection, &ask(agent, &ada, "cut")).await;
+        let mut stays = Socket::open(&connection, &ask(agent, &lin, "stays")).await;
         cut.frame().await.unwrap();
         let seen = world.upstream.wait_marked("cut").await;
         let begun = Instant::now();
-        let receipt = revoke_newest(&world, "ada@example.test").await;
+        let receipt = revoke_newest(world, "ada@example.test").await;
         assert_eq!(receipt["connections_cut"], 1, "{receipt}");
         assert!(
             begun.elapsed() < Duration::from_secs(1),
