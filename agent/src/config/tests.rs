@@ -217,9 +217,9 @@ fn what_is_wrong_is_refused_with_its_line() {
             "two endpoints",
         ),
         (
-            "tunnels:\n  web: {proto: tcp, addr: 22}\n",
+            "tunnels:\n  web: {proto: udp, addr: 22}\n",
             2,
-            "does not work yet",
+            "udp",
         ),
         (
             "tunnels:\n  web: {addr: 22, basic_auth: [a]}\n",

@@ -62,7 +62,7 @@ fn json_is_as_promised() {
     assert_eq!(
         json_of(&forwarding()),
         json!({"event": "forwarding", "url": "https://quiet-otter.lumen.localhost:4443",
-               "upstream": "http://localhost:8080", "endpoint_id": "ep_1",
+               "proto": "https", "upstream": "http://localhost:8080", "endpoint_id": "ep_1",
                "login": "google: everybody"})
     );
     let told = json!({"event": "error", "code": "SP_2021",
