@@ -216,11 +216,7 @@ fn what_is_wrong_is_refused_with_its_line() {
             4,
             "two endpoints",
         ),
-        (
-            "tunnels:\n  web: {proto: udp, addr: 22}\n",
-            2,
-            "udp",
-        ),
+        ("tunnels:\n  web: {proto: udp, addr: 22}\n", 2, "udp"),
         (
             "tunnels:\n  web: {addr: 22, basic_auth: [a]}\n",
             2,

@@ -294,6 +294,8 @@ fn unknown_and_vanished_modules_are_found() {
         "clock.rs",
         "secret.rs",
         "shutdown.rs",
+        "telemetry.rs",
+        "metrics.rs",
     ];
     let agent = [
         "main.rs",
