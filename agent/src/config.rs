@@ -26,9 +26,9 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use zeroize::Zeroizing;
 
+pub(crate) use door::{CertificateFiles, DoorConfig};
 pub(crate) use link::LinkChoice;
 pub(crate) use proxy::{Proxies, Proxy};
-pub(crate) use door::{CertificateFiles, DoorConfig};
 pub(crate) use token::{Environment, SecretText};
 use token::{TokenSource, choose_authtoken, parse_authtoken};
 pub(crate) use tuning::{Congestion, Tuning};

@@ -185,8 +185,7 @@ async fn fresh(
             Upstream::http1(stream, key, slot, true).await
         }
     };
-    let mut upstream =
-        upstream.map_err(|code| NotOpened::new(code, "the stream ended at once"))?;
+    let mut upstream = upstream.map_err(|code| NotOpened::new(code, "the stream ended at once"))?;
     // A PROXY header speaks of one client.
     upstream.is_reusable &= proxy.is_none();
     Ok(upstream)
