@@ -29,6 +29,7 @@ use crate::follow::Follow;
 use crate::idp::{Http, HttpOptions, Providers};
 use crate::ingress::listener::Admission;
 use crate::ingress::proxied::Proxies;
+use crate::ingress::tcp::TcpPorts;
 use crate::ingress::{Ingress, Limits};
 use crate::metrics::Metrics;
 use crate::model::site::{ReservedHost, Site};
@@ -203,11 +204,15 @@ impl Edge {
         let reset_key = cluster_key.derive("link reset");
         let seats = Seat::all(bound.udp, quic, &reset_key, links.congestion, &budget)
             .map_err(StartError::Io)?;
-        let mut tunnels = Tunnels {
+        let tcp_ports = TcpPorts::new(bound.address.ip(), Arc::clone(&admission));
+        let tunnels = Tunnels {
             listeners: Arc::default(),
             registry: Arc::clone(&registry),
             store: Arc::clone(&store),
-            binder: binder(settings, &store, &site, clock, &cluster_key),
+            binder: Binder {
+                ports: doors::tcp_ports(settings, &tcp_ports),
+                ..binder(settings, &store, &site, clock, &cluster_key)
+            },
             settled: doors::settled(Arc::clone(&routes)),
             admit: doors::strangers(),
             edge: edge_id,
@@ -243,7 +248,7 @@ impl Edge {
             raw_tls,
             shutdown: shutdown.clone(),
         });
-        tunnels.binder.ports = doors::tcp_ports(settings, bound.address.ip(), &ingress, &admission);
+        tcp_ports.serve_for(&ingress);
         Ok(Self {
             ready,
             drain_ordered,

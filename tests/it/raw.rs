@@ -13,6 +13,9 @@ use tests::world::{Agent, World};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+/// Both carry raw bytes, and their ends, alike.
+const LINKS: [&str; 2] = ["--link=quic", "--link=tls"];
+
 /// A world whose edge has some ports for TCP endpoints.
 async fn world(more: &[&str]) -> World {
     let (first, last) = free_ports(6);
@@ -100,135 +103,143 @@ async fn bytes_go_both_ways() {
 /// Each side may end its own and hear the other out.
 #[tokio::test(flavor = "multi_thread")]
 async fn half_closes_are_passed_on() {
-    let world = world(&[]).await;
-    // The client ends first; the app answers after that.
-    let collect = RawUpstream::start(Play::Collect).await;
-    let agent_collect = agent(&world, "tcp", &collect, &[]).await;
-    let mut client = connect(&agent_collect).await;
-    client.write_all(&noise(100_000)).await.unwrap();
-    client.shutdown().await.unwrap();
-    let (answer, ended) = read_to_end(&mut client).await;
-    assert_eq!(String::from_utf8_lossy(&answer), "100000 bytes\n");
-    assert_eq!(ended, Ended::Fin);
-    assert_eq!(collect.newest().await.wait_ended().await, Ended::Complete);
+    for link in LINKS {
+        let world = world(&[]).await;
+        // The client ends first; the app answers after that.
+        let collect = RawUpstream::start(Play::Collect).await;
+        let agent_collect = agent(&world, "tcp", &collect, &[link]).await;
+        let mut client = connect(&agent_collect).await;
+        client.write_all(&noise(100_000)).await.unwrap();
+        client.shutdown().await.unwrap();
+        let (answer, ended) = read_to_end(&mut client).await;
+        assert_eq!(String::from_utf8_lossy(&answer), "100000 bytes\n");
+        assert_eq!(ended, Ended::Fin);
+        assert_eq!(collect.newest().await.wait_ended().await, Ended::Complete);
 
-    // The app ends first; the client goes on.
-    let lines = RawUpstream::start(Play::Lines).await;
-    let agent_lines = agent(&world, "tcp", &lines, &[]).await;
-    let mut client = connect(&agent_lines).await;
-    client.write_all(b"quit\n").await.unwrap();
-    let (said, ended) = read_to_end(&mut client).await;
-    assert_eq!((said.as_slice(), ended), (&b"ready\n"[..], Ended::Fin));
-    client.write_all(b"and this\n").await.unwrap();
-    let seen = lines.newest().await;
-    seen.wait_start("what the client said later", |start| {
-        start == b"quit\nand this\n"
-    })
-    .await;
-    client.shutdown().await.unwrap();
-    assert_eq!(seen.wait_ended().await, Ended::Complete);
+        // The app ends first; the client goes on.
+        let lines = RawUpstream::start(Play::Lines).await;
+        let agent_lines = agent(&world, "tcp", &lines, &[link]).await;
+        let mut client = connect(&agent_lines).await;
+        client.write_all(b"quit\n").await.unwrap();
+        let (said, ended) = read_to_end(&mut client).await;
+        assert_eq!((said.as_slice(), ended), (&b"ready\n"[..], Ended::Fin));
+        client.write_all(b"and this\n").await.unwrap();
+        let seen = lines.newest().await;
+        seen.wait_start("what the client said later", |start| {
+            start == b"quit\nand this\n"
+        })
+        .await;
+        client.shutdown().await.unwrap();
+        assert_eq!(seen.wait_ended().await, Ended::Complete);
+    }
 }
 
 /// What breaks on one leg breaks the other: no reset looks like an end, even where nobody reads.
 #[tokio::test(flavor = "multi_thread")]
 async fn resets_are_passed_on() {
-    let world = world(&[]).await;
-    let reset = RawUpstream::start(Play::Reset).await;
-    let agent_reset = agent(&world, "tcp", &reset, &[]).await;
-    let mut client = connect(&agent_reset).await;
-    client.write_all(b"x").await.unwrap();
-    assert_eq!(read_to_end(&mut client).await.1, Ended::Reset);
+    for link in LINKS {
+        let world = world(&[]).await;
+        let reset = RawUpstream::start(Play::Reset).await;
+        let agent_reset = agent(&world, "tcp", &reset, &[link]).await;
+        let mut client = connect(&agent_reset).await;
+        client.write_all(b"x").await.unwrap();
+        assert_eq!(read_to_end(&mut client).await.1, Ended::Reset);
 
-    // The client resets; the app is sending, or reads nothing while much is under way.
-    for play in [Play::Echo, Play::Pour, Play::Hang] {
-        let app = RawUpstream::start(play).await;
-        let agent = agent(&world, "tcp", &app, &[]).await;
-        app.was_looked_at().await;
-        let before = app.connections();
-        let mut client = connect(&agent).await;
-        let chunk = vec![7; 64 * 1024];
-        let fill = async {
-            loop {
-                if client.write_all(&chunk).await.is_err() {
-                    return;
+        // The client resets; the app is sending, or reads nothing while much is under way.
+        for play in [Play::Echo, Play::Pour, Play::Hang] {
+            let app = RawUpstream::start(play).await;
+            let agent = agent(&world, "tcp", &app, &[link]).await;
+            app.was_looked_at().await;
+            let before = app.connections();
+            let mut client = connect(&agent).await;
+            let chunk = vec![7; 64 * 1024];
+            let fill = async {
+                loop {
+                    if client.write_all(&chunk).await.is_err() {
+                        return;
+                    }
                 }
+            };
+            if play == Play::Hang {
+                // Until nothing moves any more.
+                let _ = tokio::time::timeout(std::time::Duration::from_secs(2), fill).await;
+            } else {
+                client.write_all(b"x").await.unwrap();
             }
-        };
-        if play == Play::Hang {
-            // Until nothing moves any more.
-            let _ = tokio::time::timeout(std::time::Duration::from_secs(2), fill).await;
-        } else {
-            client.write_all(b"x").await.unwrap();
+            wait::until("the app's connection", || async {
+                (app.connections() > before).then_some(())
+            })
+            .await;
+            let ended = app.last_ended();
+            client.set_zero_linger().unwrap();
+            drop(client);
+            assert_eq!(ended.await, Ended::Reset, "{play:?}");
         }
-        wait::until("the app's connection", || async {
-            (app.connections() > before).then_some(())
-        })
-        .await;
-        let ended = app.last_ended();
-        client.set_zero_linger().unwrap();
-        drop(client);
-        assert_eq!(ended.await, Ended::Reset, "{play:?}");
     }
 }
 
 /// An app that reads nothing is felt by the client, and delays nobody else.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stalled_app_is_felt() {
-    let world = world(&[]).await;
-    let hang = RawUpstream::start(Play::Hang).await;
-    let echo = RawUpstream::start(Play::Echo).await;
-    let agent_hang = agent(&world, "tcp", &hang, &[]).await;
-    let agent_echo = agent(&world, "tcp", &echo, &[]).await;
-    let mut stalled = connect(&agent_hang).await;
-    let mut written = 0_usize;
-    let chunk = vec![7; 64 * 1024];
-    let pour = async {
-        while written < 200 << 20 {
-            written += stalled.write(&chunk).await.unwrap();
-        }
-    };
-    let poured = tokio::time::timeout(std::time::Duration::from_secs(5), pour).await;
-    assert!(poured.is_err(), "200 MiB went into nowhere");
-    let mut client = connect(&agent_echo).await;
-    client.write_all(b"quick").await.unwrap();
-    assert_eq!(read_exact(&mut client, 5).await, b"quick");
+    for link in LINKS {
+        let world = world(&[]).await;
+        let hang = RawUpstream::start(Play::Hang).await;
+        let echo = RawUpstream::start(Play::Echo).await;
+        let agent_hang = agent(&world, "tcp", &hang, &[link]).await;
+        let agent_echo = agent(&world, "tcp", &echo, &[link]).await;
+        let mut stalled = connect(&agent_hang).await;
+        let mut written = 0_usize;
+        let chunk = vec![7; 64 * 1024];
+        let pour = async {
+            while written < 200 << 20 {
+                written += stalled.write(&chunk).await.unwrap();
+            }
+        };
+        let poured = tokio::time::timeout(std::time::Duration::from_secs(5), pour).await;
+        assert!(poured.is_err(), "200 MiB went into nowhere");
+        let mut client = connect(&agent_echo).await;
+        client.write_all(b"quick").await.unwrap();
+        assert_eq!(read_exact(&mut client, 5).await, b"quick");
+    }
 }
 
 /// A revoked authtoken ends what is open with a reset on both legs, whether or not anybody reads, and
 /// closes the port.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_authtoken_cuts() {
-    let world = world(&[]).await;
-    let echo = RawUpstream::start(Play::Echo).await;
-    let pour = RawUpstream::start(Play::Pour).await;
-    let agent_echo = agent(&world, "tcp", &echo, &[]).await;
-    let agent_pour = agent(&world, "tcp", &pour, &[]).await;
-    let mut idle = connect(&agent_echo).await;
-    idle.write_all(b"here").await.unwrap();
-    read_exact(&mut idle, 4).await;
-    let reading = tokio::spawn({
-        let mut client = connect(&agent_pour).await;
-        async move { read_to_end(&mut client).await.1 }
-    });
-    let stalled = connect(&agent_pour).await;
-    stalled.readable().await.unwrap();
-    let revoked = world
-        .edge
-        .cli(&["authtoken", "revoke", &world.authtoken_id])
+    for link in LINKS {
+        let world = world(&[]).await;
+        let echo = RawUpstream::start(Play::Echo).await;
+        let pour = RawUpstream::start(Play::Pour).await;
+        let agent_echo = agent(&world, "tcp", &echo, &[link]).await;
+        let agent_pour = agent(&world, "tcp", &pour, &[link]).await;
+        let mut idle = connect(&agent_echo).await;
+        idle.write_all(b"here").await.unwrap();
+        read_exact(&mut idle, 4).await;
+        let reading = tokio::spawn({
+            let mut client = connect(&agent_pour).await;
+            async move { read_to_end(&mut client).await.1 }
+        });
+        let stalled = connect(&agent_pour).await;
+        stalled.readable().await.unwrap();
+        let revoked = world
+            .edge
+            .cli(&["authtoken", "revoke", &world.authtoken_id])
+            .await;
+        assert_eq!(revoked.code, Some(0), "{}", revoked.all());
+        assert_eq!(read_to_end(&mut idle).await.1, Ended::Reset);
+        assert_eq!(reading.await.unwrap(), Ended::Reset);
+        wait::within("the reset of who does not read", async {
+            let _ = stalled.ready(tokio::io::Interest::ERROR).await;
+        })
         .await;
-    assert_eq!(revoked.code, Some(0), "{}", revoked.all());
-    assert_eq!(read_to_end(&mut idle).await.1, Ended::Reset);
-    assert_eq!(reading.await.unwrap(), Ended::Reset);
-    wait::within("the reset of who does not read", async {
-        let _ = stalled.ready(tokio::io::Interest::ERROR).await;
-    })
-    .await;
-    assert_eq!(echo.newest().await.wait_ended().await, Ended::Reset);
-    let port = port_of(&agent_echo);
-    wait::until("the port is closed", || async {
-        TcpStream::connect(("127.0.0.1", port)).await.err()
-    })
-    .await;
+        assert_eq!(echo.newest().await.wait_ended().await, Ended::Reset);
+        let port = port_of(&agent_echo);
+        wait::until("the port is closed", || async {
+            TcpStream::connect(("127.0.0.1", port)).await.err()
+        })
+        .await;
+    }
 }
 
 /// A login cannot be asked for over raw bytes: said before anything is dialled, by flag and by file.

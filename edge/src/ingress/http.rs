@@ -73,7 +73,7 @@ pub(crate) async fn serve(
     if tls.alpn_protocol() == Some(ALPN_AGENT) {
         // From here on it counts as a link, not as a visitor.
         drop(place);
-        (ingress.links)(stream, peer);
+        (ingress.links)(stream, ends.client);
         return;
     }
     let version = if tls.alpn_protocol() == Some(b"h2") {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bytes::BytesMut;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -23,7 +23,8 @@ use crate::model::endpoint::{Endpoint, Kind};
 #[derive(Debug)]
 pub(crate) struct TcpPorts {
     address: IpAddr,
-    ingress: Arc<Ingress>,
+    /// Set once; the other way round it holds agents, who hold these ports.
+    ingress: OnceLock<Weak<Ingress>>,
     admission: Arc<Admission>,
     /// Where listeners and connections live, whoever asks for them.
     runtime: Handle,
@@ -38,19 +39,20 @@ enum Port {
 }
 
 impl TcpPorts {
-    /// Listens on this address, on the current runtime.
-    pub(crate) fn new(
-        address: IpAddr,
-        ingress: Arc<Ingress>,
-        admission: Arc<Admission>,
-    ) -> Arc<Self> {
+    /// Listens on this address, on the current runtime, once it is told whom to serve for.
+    pub(crate) fn new(address: IpAddr, admission: Arc<Admission>) -> Arc<Self> {
         Arc::new(Self {
             address,
-            ingress,
+            ingress: OnceLock::new(),
             admission,
             runtime: Handle::current(),
             ports: Mutex::default(),
         })
+    }
+
+    /// Says whom to serve for. The first word counts.
+    pub(crate) fn serve_for(&self, ingress: &Arc<Ingress>) {
+        let _ = self.ingress.set(Arc::downgrade(ingress));
     }
 
     /// Takes a port from the system, unless it is here already.
@@ -67,6 +69,10 @@ impl TcpPorts {
         let Kind::Tcp { port, .. } = endpoint.kind else {
             return;
         };
+        // None before the edge serves, and after.
+        let Some(ingress) = self.ingress.get().and_then(Weak::upgrade) else {
+            return;
+        };
         let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
         let listener = match ports.remove(&port) {
             Some(Port::Serving) => {
@@ -80,15 +86,15 @@ impl TcpPorts {
             Ok(listener) => {
                 ports.insert(port, Port::Serving);
                 let (this, host) = (Arc::clone(self), endpoint.host.clone());
-                let shutdown = self.ingress.shutdown.clone();
+                let shutdown = ingress.shutdown.clone();
                 let _on = self.runtime.enter();
-                shutdown.spawn(async move { this.run(listener, port, &host).await });
+                shutdown.spawn(async move { this.run(ingress, listener, port, &host).await });
             }
             Err(error) => tracing::error!(%error, port, "TCP endpoint not listened for"),
         }
     }
 
-    async fn run(&self, listener: TcpListener, port: u16, host: &str) {
+    async fn run(&self, ingress: Arc<Ingress>, listener: TcpListener, port: u16, host: &str) {
         let listener = match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => listener,
             Err(error) => {
@@ -101,9 +107,9 @@ impl TcpPorts {
             }
         };
         tracing::info!(port, "TCP endpoint opened");
-        let shutdown = &self.ingress.shutdown;
+        let shutdown = &ingress.shutdown;
         let serve_one = |stream, peer, place| {
-            let (ingress, host) = (Arc::clone(&self.ingress), host.to_owned());
+            let (ingress, host) = (Arc::clone(&ingress), host.to_owned());
             shutdown.spawn(async move { serve(&ingress, stream, peer, place, &host).await });
         };
         let accept = listener::accept(
@@ -114,15 +120,15 @@ impl TcpPorts {
         );
         tokio::select! {
             () = accept => {}
-            () = self.unrouted(port, host) => {}
+            () = self.unrouted(&ingress, port, host) => {}
         }
         tracing::info!(port, "TCP endpoint closed");
     }
 
     /// Resolves once the port has no endpoint, and is forgotten then.
-    async fn unrouted(&self, port: u16, host: &str) {
+    async fn unrouted(&self, ingress: &Ingress, port: u16, host: &str) {
         loop {
-            if let Some(mut route) = self.ingress.routes.find_tcp(host) {
+            if let Some(mut route) = ingress.routes.find_tcp(host) {
                 // Gone, or changed: looked up again.
                 let _ = route.watch.changed().await;
                 continue;
@@ -130,7 +136,7 @@ impl TcpPorts {
             // Whoever binds the port anew routes it first and asks for a listener then: it is found here,
             // or it finds the port free.
             let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
-            if self.ingress.routes.find_tcp(host).is_none() {
+            if ingress.routes.find_tcp(host).is_none() {
                 ports.remove(&port);
                 return;
             }

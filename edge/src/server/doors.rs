@@ -1,6 +1,6 @@
 //! Wiring between parts that do not know each other.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,6 @@ use proto::id::RequestId;
 
 use crate::admin::{Client, Operation, socket};
 use crate::config::Settings;
-use crate::ingress::Ingress;
 use crate::ingress::listener::Admission;
 use crate::ingress::proxied::Proxies;
 use crate::ingress::tcp::TcpPorts;
@@ -58,19 +57,13 @@ pub(super) fn strangers() -> Admit {
     })
 }
 
-/// The ports of TCP endpoints, where the operator opened a range.
-pub(super) fn tcp_ports(
-    settings: &Settings,
-    address: IpAddr,
-    ingress: &Arc<Ingress>,
-    admission: &Arc<Admission>,
-) -> Option<Ports> {
+/// How binds get at the ports of TCP endpoints, where the operator opened a range.
+pub(super) fn tcp_ports(settings: &Settings, tcp: &Arc<TcpPorts>) -> Option<Ports> {
     let range = settings.tcp_ports.clone()?;
-    let ports = TcpPorts::new(address, Arc::clone(ingress), Arc::clone(admission));
-    let serving = Arc::clone(&ports);
+    let (holding, serving) = (Arc::clone(tcp), Arc::clone(tcp));
     Some(Ports::new(
         range,
-        move |port| ports.hold(port),
+        move |port| holding.hold(port),
         move |endpoint| serving.serve(endpoint),
     ))
 }
