@@ -63,7 +63,7 @@ pub(crate) enum Item {
 pub(crate) struct Released {
     /// It has taken everything. With a length, that is before the end was said.
     pub(crate) is_whole: bool,
-    /// What [`Connection::flushes`] was.
+    /// What [`Shared::flushes`](crate::ingress::connection::Shared::flushes) was.
     pub(crate) flushes: u64,
 }
 

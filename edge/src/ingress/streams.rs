@@ -25,7 +25,7 @@ pub(crate) struct Stream(Arc<OnceLock<Writer>>);
 struct Writer {
     reset: CancellationToken,
     ended: CancellationToken,
-    /// What [`Connection::flushes`] was when it ended.
+    /// What [`Shared::flushes`](crate::ingress::connection::Shared::flushes) was when it ended.
     flushes: OnceLock<u64>,
 }
 
@@ -55,7 +55,7 @@ impl Stream {
     }
 
     /// Resolves once nothing more is written: ended well, reset by us, or by the client. Gives what
-    /// [`Connection::flushes`] was then.
+    /// [`Shared::flushes`](crate::ingress::connection::Shared::flushes) was then.
     pub(crate) async fn writer_ended(&self) -> u64 {
         let writer = self.writer();
         writer.ended.cancelled().await;

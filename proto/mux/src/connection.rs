@@ -37,7 +37,7 @@ pub enum Ended {
     /// This side did.
     #[error("the connection was closed here")]
     Here,
-    /// Nothing came for [`IDLE_TIMEOUT`].
+    /// Nothing came for the idle time-out.
     #[error("the other side fell silent")]
     Silent,
     /// The transport broke.
