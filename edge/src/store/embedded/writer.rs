@@ -24,6 +24,9 @@ pub(super) struct Writer {
     /// `Direct` when the open database takes changes.
     mode: Mode,
     trouble: Option<Trouble>,
+    /// Until then each change is synced, even one that is not worth it: what a disk that failed a while
+    /// ago has not synced, it may lose, and a person would begin a login only to hear that nobody knows it.
+    strict_until: Option<Instant>,
     /// Since when there are changes that are not synced.
     unsynced: Option<Instant>,
     left_to_purge: bool,
@@ -43,6 +46,7 @@ impl Writer {
             shared,
             mode: Mode::Direct,
             trouble: None,
+            strict_until: None,
             unsynced: None,
             // Some may be left from before a restart.
             left_to_purge: true,
@@ -171,7 +175,7 @@ impl Writer {
                 return Ok(value);
             }
             // The log is never less durable than what it tells.
-            Commit::Soon if heads.is_empty() => {
+            Commit::Soon if heads.is_empty() && !self.is_strict() => {
                 txn.set_durability(Durability::None)?;
                 txn.commit()?;
                 self.unsynced.get_or_insert_with(|| Clock.monotonic());
@@ -256,6 +260,7 @@ impl Writer {
         // The old one first: two of them must never see the same file.
         drop(database.take());
         self.unsynced = None;
+        self.strict_until = Some(began + STRICT_FOR);
         let mut is_full = self.trouble.as_ref().is_some_and(|trouble| trouble.is_full);
         self.mode = Mode::Direct;
         *database = match open::database(&shared.disk, Mode::Direct) {
@@ -279,6 +284,11 @@ impl Writer {
         });
     }
 
+    fn is_strict(&self) -> bool {
+        self.strict_until
+            .is_some_and(|until| Clock.monotonic() < until)
+    }
+
     fn lock_database(&self) -> RwLockWriteGuard<'_, Option<Database>> {
         self.shared
             .database
@@ -299,6 +309,8 @@ impl Trouble {
 
 /// Changes that need no durability are on disk by then.
 const SYNC_WITHIN: Duration = Duration::from_secs(1);
+/// After a failure. A sync for each login costs milliseconds; a full disk stays full for longer.
+const STRICT_FOR: Duration = Duration::from_mins(1);
 const A_LONG_TIME: Duration = Duration::from_hours(1);
 /// Between tries while the disk fails.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
