@@ -27,6 +27,7 @@ use crate::ingress::upgrade::{Client, Protocol};
 use crate::ingress::upstream::Upstream;
 use crate::ingress::websocket::{self, Extended};
 use crate::model::session::CutReason;
+use crate::tunnel::lanes::{Carried, Lane};
 use crate::tunnel::registry::{Binding, Serving, Tunnel};
 use crate::tunnel::stream::{AgentStream, NotOpened};
 
@@ -96,16 +97,20 @@ pub(crate) async fn open(
             () = registry.returned(endpoint) => picked = registry.pick(endpoint, &tried),
         }
     }
-    while let Some(binding) = picked {
+    while let Some(binding) = &picked {
         let tunnel = &binding.tunnel;
+        let Some(lane) = tunnel.lanes.pick() else {
+            return Err(Code::Internal);
+        };
         let key = Key {
             endpoint,
             tunnel: tunnel.id,
             generation: binding.generation,
+            lane: lane.number,
         };
         // An upstream that was told who connected is told once: its connection is that client's.
         let proxy = binding.proxy_addrs(connection.peer, connection.local);
-        let load = Load::on(&binding, worker);
+        let load = Load::on(binding, &lane, worker);
         if let Reuse::IdleFor(age_max) = reuse
             && proxy.is_none()
             && let Some(upstream) = idle(worker, connection, &key, age_max).await
@@ -119,7 +124,7 @@ pub(crate) async fn open(
         let fresh = tokio::select! {
             biased;
             reason = permit.cut() => return Err(code_of(reason)),
-            fresh = fresh(worker, &binding, key, proxy) => fresh,
+            fresh = fresh(worker, binding, &lane, key, proxy) => fresh,
         };
         let opened = fresh.map(|upstream| Opened {
             upstream,
@@ -130,6 +135,10 @@ pub(crate) async fn open(
             Ok(opened) => return Ok(opened),
             Err(refused) => {
                 tracing::debug!(code = %refused.code, message = refused.message, "stream not opened");
+                if refused.is_link_lost && tunnel.lanes.remove(lane.number) {
+                    // The tunnel itself stands.
+                    continue;
+                }
                 if refused.is_link_lost {
                     registry.unbind(endpoint, tunnel.id);
                 } else {
@@ -162,6 +171,7 @@ async fn idle(
 async fn fresh(
     worker: &Worker,
     binding: &Binding,
+    lane: &Lane,
     key: Key,
     proxy: Option<ProxyAddrs>,
 ) -> Result<Upstream, NotOpened> {
@@ -177,7 +187,8 @@ async fn fresh(
         proxy,
         ..StreamHead::new(StreamKind::Http, key.endpoint, key.generation)
     };
-    let stream = AgentStream::open(&tunnel.link, &head).await?;
+    let stream = AgentStream::open(&lane.link, &head).await?;
+    tunnel.lanes.opened(lane);
     let serving = &binding.serving;
     let upstream = match serving.upstream_protocol {
         UpstreamProtocol::Http2 => Upstream::http2(stream, key, slot, serving.scheme.clone()).await,
@@ -384,15 +395,17 @@ pub(crate) const fn code_of(reason: CutReason) -> Code {
 #[derive(Debug)]
 pub(crate) struct Load {
     tunnel: Arc<Tunnel>,
+    _on_lane: Carried,
     on_worker: Arc<AtomicUsize>,
 }
 
 impl Load {
-    fn on(binding: &Binding, worker: &Worker) -> Self {
+    fn on(binding: &Binding, lane: &Arc<Lane>, worker: &Worker) -> Self {
         binding.tunnel.open_streams.fetch_add(1, Ordering::Relaxed);
         worker.exchanges.fetch_add(1, Ordering::Relaxed);
         Self {
             tunnel: Arc::clone(&binding.tunnel),
+            _on_lane: Carried::on(lane),
             on_worker: Arc::clone(&worker.exchanges),
         }
     }

@@ -21,6 +21,7 @@ use crate::ingress::Ingress;
 use crate::ingress::forward::code_of;
 use crate::ingress::proxied::Ends;
 use crate::ingress::raw::carry::Counts;
+use crate::tunnel::lanes::{Carried, Lane};
 use crate::tunnel::registry::{Registry, Slot, Tunnel};
 use crate::tunnel::stream::{AgentStream, NotOpened};
 
@@ -58,18 +59,24 @@ type Held = (Open, Slot);
 
 /// Counts a connection on its tunnel until dropped.
 #[derive(Debug)]
-struct Open(Arc<Tunnel>);
+struct Open {
+    tunnel: Arc<Tunnel>,
+    _on_lane: Carried,
+}
 
 impl Open {
-    fn on(tunnel: &Arc<Tunnel>) -> Self {
+    fn on(tunnel: &Arc<Tunnel>, lane: &Arc<Lane>) -> Self {
         tunnel.open_streams.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(tunnel))
+        Self {
+            tunnel: Arc::clone(tunnel),
+            _on_lane: Carried::on(lane),
+        }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open_streams.fetch_sub(1, Ordering::Relaxed);
+        self.tunnel.open_streams.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -91,28 +98,38 @@ async fn open(
             () = registry.returned(endpoint) => picked = registry.pick(endpoint, &tried),
         }
     }
-    while let Some(binding) = picked {
+    while let Some(binding) = &picked {
         let tunnel = &binding.tunnel;
         let head = StreamHead {
             proxy: binding.proxy_addrs(ends.client, ends.edge),
             ..StreamHead::new(StreamKind::Raw, endpoint, binding.generation)
         };
+        let Some(lane) = tunnel.lanes.pick() else {
+            return Err(Code::Internal);
+        };
         let opened = match tunnel.reserve() {
             Some(slot) => {
-                let open = Open::on(tunnel);
+                let open = Open::on(tunnel, &lane);
                 tokio::select! {
                     biased;
                     reason = permit.cut() => return Err(code_of(reason)),
-                    stream = AgentStream::open(&tunnel.link, &head) => stream,
+                    stream = AgentStream::open(&lane.link, &head) => stream,
                 }
                 .map(|stream| (stream, (open, slot)))
             }
             None => Err(NotOpened::new(Code::TunnelBusy, "")),
         };
         match opened {
-            Ok(opened) => return Ok(opened),
+            Ok(opened) => {
+                tunnel.lanes.opened(&lane);
+                return Ok(opened);
+            }
             Err(refused) => {
                 tracing::debug!(code = %refused.code, message = refused.message, "stream not opened");
+                if refused.is_link_lost && tunnel.lanes.remove(lane.number) {
+                    // The tunnel itself stands.
+                    continue;
+                }
                 if refused.is_link_lost {
                     registry.unbind(endpoint, tunnel.id);
                 } else {
