@@ -124,7 +124,8 @@ pub(crate) async fn open(
         let fresh = tokio::select! {
             biased;
             reason = permit.cut() => return Err(code_of(reason)),
-            fresh = fresh(worker, binding, &lane, key, proxy) => fresh,
+            // Boxed: it is rare, and every connection has room for what is not.
+            fresh = Box::pin(fresh(worker, binding, &lane, key, proxy)) => fresh,
         };
         let opened = fresh.map(|upstream| Opened {
             upstream,
@@ -227,14 +228,7 @@ pub(crate) async fn forward(
         pool: Arc::clone(&worker.pool),
     };
     let answer = match exchange.run(opened.upstream, request).await {
-        Err(NoAnswer::Again(again)) => {
-            let (mut exchange, mut request) = *again;
-            tracing::debug!("an idle connection was dead: once more on a fresh one");
-            let opened = open(&mut exchange.permit, worker, connection, Reuse::Never).await?;
-            exchange.load = opened.load;
-            address(&mut request, &opened.serving);
-            exchange.run(opened.upstream, request).await
-        }
+        Err(NoAnswer::Again(again)) => Box::pin(once_more(*again, worker, connection)).await,
         answer => answer,
     };
     match answer {
@@ -246,6 +240,21 @@ pub(crate) async fn forward(
         Err(NoAnswer::Cut(reason)) => Err(code_of(reason)),
         Err(NoAnswer::Again(_)) => Err(Code::UpstreamClosed),
     }
+}
+
+/// Sends a request again whose idle connection was found dead, on a fresh one.
+async fn once_more(
+    (mut exchange, mut request): (Exchange, Request<RequestBody>),
+    worker: &Worker,
+    connection: &Connection,
+) -> Result<Answer, NoAnswer> {
+    tracing::debug!("an idle connection was dead: once more on a fresh one");
+    let opened = open(&mut exchange.permit, worker, connection, Reuse::Never)
+        .await
+        .map_err(NoAnswer::Failed)?;
+    exchange.load = opened.load;
+    address(&mut request, &opened.serving);
+    exchange.run(opened.upstream, request).await
 }
 
 /// Makes a client's request the upstream's.
