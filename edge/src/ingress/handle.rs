@@ -30,7 +30,10 @@ pub(crate) async fn handle(
     let ingress = &worker.ingress;
     let translated = websocket::translate(&mut request);
     let is_extended = translated == Ok(true);
-    let asker = Asker::of(secret::new_id(ingress.clock.unix_ms()), &request);
+    let asker = Asker::of(
+        secret::new_id_drawn_ahead(ingress.clock.unix_ms()),
+        &request,
+    );
     let mut record = Record::begin(ingress.clock, connection, &request, asker.request_id);
     let target = translated.and_then(|_| {
         Target::of(

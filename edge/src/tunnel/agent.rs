@@ -401,7 +401,7 @@ impl Driver {
     }
 
     /// Leaves the registry first, so that nothing new is sent here, then says goodbye.
-    async fn end(mut self, code: Option<Code>) {
+    async fn end(&mut self, code: Option<Code>) {
         let shown = code.map(tracing::field::display);
         match self.place.take() {
             Some(Authenticated::Tunnel(joined)) => {
