@@ -17,6 +17,7 @@ pub(crate) mod headers;
 pub(crate) mod hello;
 pub(crate) mod http;
 pub(crate) mod listener;
+mod pick;
 pub(crate) mod pool;
 pub(crate) mod proxied;
 pub(crate) mod raw;

@@ -21,6 +21,7 @@ use crate::ingress::body::ResponseBody;
 use crate::ingress::connection::{Connection, Version};
 use crate::ingress::exchange::{Answer, Exchange, NoAnswer};
 use crate::ingress::headers;
+use crate::ingress::pick::Picking;
 use crate::ingress::pool::{IDLE_MAX, Key};
 use crate::ingress::request::{RequestBody, Target, hold_for_continue};
 use crate::ingress::upgrade::{Client, Protocol};
@@ -81,26 +82,16 @@ pub(crate) async fn open(
     connection: &Connection,
     reuse: Reuse,
 ) -> Result<Opened, Code> {
-    let registry = &worker.ingress.registry;
     let endpoint = permit.endpoint().id;
     if worker.exchanges.load(Ordering::Relaxed) >= worker.exchanges_max {
         return Err(Code::EdgeBusy);
     }
-    let mut tried = Vec::new();
-    let mut failed = Code::EndpointOffline;
-    let mut picked = registry.pick(endpoint, &tried);
-    if picked.is_none() {
-        tokio::select! {
-            biased;
-            reason = permit.cut() => return Err(code_of(reason)),
-            () = registry.returned(endpoint) => picked = registry.pick(endpoint, &tried),
-        }
-    }
-    while let Some(binding) = picked {
-        let tunnel = &binding.tunnel;
+    let mut picking = Picking::new(&worker.ingress.registry, endpoint);
+    loop {
+        let binding = picking.next(permit).await?;
         let key = Key {
             endpoint,
-            tunnel: tunnel.id,
+            tunnel: binding.tunnel.id,
             generation: binding.generation,
         };
         // An upstream that was told who connected is told once: its connection is that client's.
@@ -128,19 +119,9 @@ pub(crate) async fn open(
         });
         match opened {
             Ok(opened) => return Ok(opened),
-            Err(refused) => {
-                tracing::debug!(code = %refused.code, message = refused.message, "stream not opened");
-                if refused.is_link_lost {
-                    registry.unbind(endpoint, tunnel.id);
-                } else {
-                    failed = refused.code;
-                }
-                tried.push(tunnel.id);
-                picked = registry.pick(endpoint, &tried);
-            }
+            Err(refused) => picking.refused(&binding, &refused),
         }
     }
-    Err(failed)
 }
 
 /// An idle connection that is still alive.

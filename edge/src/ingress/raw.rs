@@ -19,6 +19,7 @@ use proto::head::{StreamHead, StreamKind};
 use crate::auth::Permit;
 use crate::ingress::Ingress;
 use crate::ingress::forward::code_of;
+use crate::ingress::pick::Picking;
 use crate::ingress::proxied::Ends;
 use crate::ingress::raw::carry::Counts;
 use crate::tunnel::registry::{Registry, Slot, Tunnel};
@@ -81,17 +82,9 @@ async fn open(
     ends: Ends,
 ) -> Result<(AgentStream, Held), Code> {
     let endpoint = permit.endpoint().id;
-    let mut tried = Vec::new();
-    let mut failed = Code::EndpointOffline;
-    let mut picked = registry.pick(endpoint, &tried);
-    if picked.is_none() {
-        tokio::select! {
-            biased;
-            reason = permit.cut() => return Err(code_of(reason)),
-            () = registry.returned(endpoint) => picked = registry.pick(endpoint, &tried),
-        }
-    }
-    while let Some(binding) = picked {
+    let mut picking = Picking::new(registry, endpoint);
+    loop {
+        let binding = picking.next(permit).await?;
         let tunnel = &binding.tunnel;
         let head = StreamHead {
             proxy: binding.proxy_addrs(ends.client, ends.edge),
@@ -111,17 +104,7 @@ async fn open(
         };
         match opened {
             Ok(opened) => return Ok(opened),
-            Err(refused) => {
-                tracing::debug!(code = %refused.code, message = refused.message, "stream not opened");
-                if refused.is_link_lost {
-                    registry.unbind(endpoint, tunnel.id);
-                } else {
-                    failed = refused.code;
-                }
-                tried.push(tunnel.id);
-                picked = registry.pick(endpoint, &tried);
-            }
+            Err(refused) => picking.refused(&binding, &refused),
         }
     }
-    Err(failed)
 }
