@@ -69,6 +69,8 @@ pub(crate) struct Ingress {
     pub(crate) proxies: Proxies,
     /// For TLS endpoints that this edge ends: as for HTTP, without naming protocols.
     pub(crate) raw_tls: Arc<rustls::ServerConfig>,
+    /// Raw connections that are open.
+    pub(crate) raw: raw::Tally,
     pub(crate) shutdown: Shutdown,
 }
 

@@ -1,5 +1,6 @@
 //! TCP and TLS endpoints: bytes as they are, ends as they are, address rules before the first byte.
 
+mod drain;
 mod networks;
 mod ports;
 mod proxied;

@@ -8,6 +8,7 @@
 pub(crate) mod carry;
 mod client;
 mod record;
+mod tally;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,12 +22,13 @@ use crate::ingress::Ingress;
 use crate::ingress::forward::code_of;
 use crate::ingress::pick::Picking;
 use crate::ingress::proxied::Ends;
-use crate::ingress::raw::carry::Counts;
+use crate::ingress::raw::carry::{Counts, End};
 use crate::tunnel::registry::{Registry, Slot, Tunnel};
 use crate::tunnel::stream::{AgentStream, NotOpened};
 
 pub(crate) use client::ClientIo;
 pub(crate) use record::Record;
+pub(crate) use tally::Tally;
 
 /// Serves one connection that was let in, to its end, and writes its record.
 ///
@@ -48,8 +50,13 @@ pub(crate) async fn serve(
         }
     };
     let counts = Counts::default();
-    let end = carry::carry(&mut permit, client, early, stream, &counts).await;
-    drop((held, permit));
+    let counted = ingress.raw.count();
+    let drain = &ingress.shutdown;
+    let end = carry::carry(&mut permit, client, early, stream, &counts, drain).await;
+    if end == End::Drained {
+        ingress.raw.note_ended();
+    }
+    drop((held, permit, counted));
     record.end(ingress, &counts, end);
     Ok(())
 }
