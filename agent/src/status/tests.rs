@@ -28,6 +28,7 @@ fn forwarding() -> Event {
         upstream: "http://localhost:8080".to_owned(),
         endpoint_id: "ep_1".to_owned(),
         login: Some("google: everybody".to_owned()),
+        networks: Networks::default(),
     }
 }
 
