@@ -10,12 +10,15 @@ use crate::control::{AgentControl, agent};
 use crate::frame::Frame;
 use crate::version;
 
+/// Makes a bind ask for something.
+type Ask = fn(&mut BindRequest);
+
 /// An edge that does not know what a bind asks for is not asked: it would pass over the words and serve
 /// something else, open to more people. What it knows it is asked for, on the same link.
 #[test]
 fn an_older_edge_is_not_asked() {
     let plain = bind(1);
-    let asked: &[(&str, fn(&mut BindRequest))] = &[
+    let asked: &[(&str, Ask)] = &[
         (version::TCP, |r| r.kind = EndpointKind::Tcp { port: None }),
         (version::TLS, |r| {
             r.kind = EndpointKind::Tls {
