@@ -28,7 +28,7 @@ impl Asked {
             |view: DrainView| {
                 let second = view.left_ms.div_ceil(1000);
                 // A drain that is done at once needs no commentary.
-                if last.is_some() && !view.done && said != Some(second) {
+                if last.is_some() && !view.done && view.exchanges > 0 && said != Some(second) {
                     said = Some(second);
                     self.say(
                         &json!({

@@ -68,6 +68,11 @@ impl Inside {
                 }
             }
         }
+        tracing::info!(
+            exchanges_cut = self.cut.load(Ordering::Relaxed),
+            raw_ended = self.ingress.raw.ended(),
+            "drained"
+        );
         self.ingress.shutdown.set_emptied();
     }
 

@@ -114,7 +114,7 @@ pub(super) fn draining(open: Open, left: Duration, json: bool) {
             "left_ms": u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
         });
         println!("{line}");
-    } else {
+    } else if open.exchanges > 0 {
         println!("Draining: {}", progress(open, left));
     }
 }
