@@ -143,7 +143,8 @@ codes! {
     3033 PortTaken "port_taken" 409 Agent "This port is in use by somebody else." "Choose another with --remote-addr, or leave that out.";
     3034 PortsExhausted "ports_exhausted" 429 Agent "Every TCP port of this edge is taken." "Ask the operator for a larger range: edge serve --tcp-ports";
     3035 EndpointKindUnknown "endpoint_kind_unknown" 400 Agent "This edge does not know that kind of endpoint." "Update the edge.";
-    3036 EdgeTooOld "edge_too_old" 400 Agent "This edge is too old for what was asked of it." "Update the edge, or leave that option out.";
+    3036 LaneUnneeded "lane_unneeded" 409 Agent "The tunnel needs no further link." "Nothing: it goes on with those that it has.";
+    3037 EdgeTooOld "edge_too_old" 400 Agent "This edge is too old for what was asked of it." "Update the edge, or leave that option out.";
     3040 ReadersStalled "readers_stalled" 503 Client "Too much of what this endpoint sent waits for visitors who do not read it." "Try again in a moment.";
     4001 UpstreamUnreachable "upstream_unreachable" 502 Upstream "The local app does not accept connections." "Start it, or check the port that the agent was given.";
     4002 UpstreamTimeout "upstream_timeout" 504 Upstream "The local app did not answer in time." "Check whether it is overloaded.";

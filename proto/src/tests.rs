@@ -42,6 +42,7 @@ fn agent_config() -> agent::Config {
         authtoken: id(1),
         secret: secret(),
         instance: id(2),
+        joins: None,
     }
 }
 
@@ -107,8 +108,16 @@ fn samples() -> Vec<Frame> {
             authtoken: id(1),
             secret: secret(),
             instance: id(2),
+            joins: None,
         },
         Frame::Authenticated { tunnel: id(4) },
+        Frame::Widen { lanes: 1 },
+        Frame::Authenticate {
+            authtoken: id(1),
+            secret: secret(),
+            instance: id(2),
+            joins: Some(id(4)),
+        },
         Frame::Bind(full_bind(1)),
         Frame::Bound {
             request: 1,

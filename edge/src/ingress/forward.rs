@@ -28,6 +28,7 @@ use crate::ingress::upgrade::{Client, Protocol};
 use crate::ingress::upstream::Upstream;
 use crate::ingress::websocket::{self, Extended};
 use crate::model::session::CutReason;
+use crate::tunnel::lanes::{Carried, Lane};
 use crate::tunnel::registry::{Binding, Serving, Tunnel};
 use crate::tunnel::stream::{AgentStream, NotOpened};
 
@@ -88,15 +89,16 @@ pub(crate) async fn open(
     }
     let mut picking = Picking::new(&worker.ingress.registry, endpoint);
     loop {
-        let binding = picking.next(permit).await?;
+        let (binding, lane) = picking.next(permit).await?;
         let key = Key {
             endpoint,
             tunnel: binding.tunnel.id,
             generation: binding.generation,
+            lane: lane.number,
         };
         // An upstream that was told who connected is told once: its connection is that client's.
         let proxy = binding.proxy_addrs(connection.peer, connection.local);
-        let load = Load::on(&binding, worker);
+        let load = Load::on(&binding, &lane, worker);
         if let Reuse::IdleFor(age_max) = reuse
             && proxy.is_none()
             && let Some(upstream) = idle(worker, connection, &key, age_max).await
@@ -110,7 +112,8 @@ pub(crate) async fn open(
         let fresh = tokio::select! {
             biased;
             reason = permit.cut() => return Err(code_of(reason)),
-            fresh = fresh(worker, &binding, key, proxy) => fresh,
+            // Boxed: it is rare, and every connection has room for what is not.
+            fresh = Box::pin(fresh(worker, &binding, &lane, key, proxy)) => fresh,
         };
         let opened = fresh.map(|upstream| Opened {
             upstream,
@@ -119,7 +122,7 @@ pub(crate) async fn open(
         });
         match opened {
             Ok(opened) => return Ok(opened),
-            Err(refused) => picking.refused(&binding, &refused),
+            Err(refused) => picking.refused(&binding, &lane, &refused),
         }
     }
 }
@@ -143,6 +146,7 @@ async fn idle(
 async fn fresh(
     worker: &Worker,
     binding: &Binding,
+    lane: &Lane,
     key: Key,
     proxy: Option<ProxyAddrs>,
 ) -> Result<Upstream, NotOpened> {
@@ -158,7 +162,8 @@ async fn fresh(
         proxy,
         ..StreamHead::new(StreamKind::Http, key.endpoint, key.generation)
     };
-    let stream = AgentStream::open(&tunnel.link, &head).await?;
+    let stream = AgentStream::open(&lane.link, &head).await?;
+    tunnel.lanes.opened(lane);
     let serving = &binding.serving;
     let upstream = match serving.upstream_protocol {
         UpstreamProtocol::Http2 => Upstream::http2(stream, key, slot, serving.scheme.clone()).await,
@@ -197,14 +202,7 @@ pub(crate) async fn forward(
         pool: Arc::clone(&worker.pool),
     };
     let answer = match exchange.run(opened.upstream, request).await {
-        Err(NoAnswer::Again(again)) => {
-            let (mut exchange, mut request) = *again;
-            tracing::debug!("an idle connection was dead: once more on a fresh one");
-            let opened = open(&mut exchange.permit, worker, connection, Reuse::Never).await?;
-            exchange.load = opened.load;
-            address(&mut request, &opened.serving);
-            exchange.run(opened.upstream, request).await
-        }
+        Err(NoAnswer::Again(again)) => Box::pin(once_more(*again, worker, connection)).await,
         answer => answer,
     };
     match answer {
@@ -216,6 +214,21 @@ pub(crate) async fn forward(
         Err(NoAnswer::Cut(reason)) => Err(code_of(reason)),
         Err(NoAnswer::Again(_)) => Err(Code::UpstreamClosed),
     }
+}
+
+/// Sends a request again whose idle connection was found dead, on a fresh one.
+async fn once_more(
+    (mut exchange, mut request): (Exchange, Request<RequestBody>),
+    worker: &Worker,
+    connection: &Connection,
+) -> Result<Answer, NoAnswer> {
+    tracing::debug!("an idle connection was dead: once more on a fresh one");
+    let opened = open(&mut exchange.permit, worker, connection, Reuse::Never)
+        .await
+        .map_err(NoAnswer::Failed)?;
+    exchange.load = opened.load;
+    address(&mut request, &opened.serving);
+    exchange.run(opened.upstream, request).await
 }
 
 /// Makes a client's request the upstream's.
@@ -365,15 +378,17 @@ pub(crate) const fn code_of(reason: CutReason) -> Code {
 #[derive(Debug)]
 pub(crate) struct Load {
     tunnel: Arc<Tunnel>,
+    _on_lane: Carried,
     on_worker: Arc<AtomicUsize>,
 }
 
 impl Load {
-    fn on(binding: &Binding, worker: &Worker) -> Self {
+    fn on(binding: &Binding, lane: &Arc<Lane>, worker: &Worker) -> Self {
         binding.tunnel.open_streams.fetch_add(1, Ordering::Relaxed);
         worker.exchanges.fetch_add(1, Ordering::Relaxed);
         Self {
             tunnel: Arc::clone(&binding.tunnel),
+            _on_lane: Carried::on(lane),
             on_worker: Arc::clone(&worker.exchanges),
         }
     }

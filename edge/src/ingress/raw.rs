@@ -23,6 +23,7 @@ use crate::ingress::forward::code_of;
 use crate::ingress::pick::Picking;
 use crate::ingress::proxied::Ends;
 use crate::ingress::raw::carry::{Counts, End};
+use crate::tunnel::lanes::{Carried, Lane};
 use crate::tunnel::registry::{Registry, Slot, Tunnel};
 use crate::tunnel::stream::{AgentStream, NotOpened};
 
@@ -66,18 +67,24 @@ type Held = (Open, Slot);
 
 /// Counts a connection on its tunnel until dropped.
 #[derive(Debug)]
-struct Open(Arc<Tunnel>);
+struct Open {
+    tunnel: Arc<Tunnel>,
+    _on_lane: Carried,
+}
 
 impl Open {
-    fn on(tunnel: &Arc<Tunnel>) -> Self {
+    fn on(tunnel: &Arc<Tunnel>, lane: &Arc<Lane>) -> Self {
         tunnel.open_streams.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(tunnel))
+        Self {
+            tunnel: Arc::clone(tunnel),
+            _on_lane: Carried::on(lane),
+        }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open_streams.fetch_sub(1, Ordering::Relaxed);
+        self.tunnel.open_streams.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -91,7 +98,7 @@ async fn open(
     let endpoint = permit.endpoint().id;
     let mut picking = Picking::new(registry, endpoint);
     loop {
-        let binding = picking.next(permit).await?;
+        let (binding, lane) = picking.next(permit).await?;
         let tunnel = &binding.tunnel;
         let head = StreamHead {
             proxy: binding.proxy_addrs(ends.client, ends.edge),
@@ -99,19 +106,22 @@ async fn open(
         };
         let opened = match tunnel.reserve() {
             Some(slot) => {
-                let open = Open::on(tunnel);
+                let open = Open::on(tunnel, &lane);
                 tokio::select! {
                     biased;
                     reason = permit.cut() => return Err(code_of(reason)),
-                    stream = AgentStream::open(&tunnel.link, &head) => stream,
+                    stream = AgentStream::open(&lane.link, &head) => stream,
                 }
                 .map(|stream| (stream, (open, slot)))
             }
             None => Err(NotOpened::new(Code::TunnelBusy, "")),
         };
         match opened {
-            Ok(opened) => return Ok(opened),
-            Err(refused) => picking.refused(&binding, &refused),
+            Ok(opened) => {
+                tunnel.lanes.opened(&lane);
+                return Ok(opened);
+            }
+            Err(refused) => picking.refused(&binding, &lane, &refused),
         }
     }
 }

@@ -81,7 +81,7 @@ fn now(ingress: &Ingress, admission: &Admission, live: &Live, log: &Log) -> Now 
     };
     for tunnel in tunnels {
         now.streams += tunnel.load();
-        now.link_bytes += tunnel.link.held();
+        now.link_bytes += tunnel.held();
         let transport = tunnel.link.transport();
         match now.links.iter_mut().find(|(name, _)| *name == transport) {
             Some((_, count)) => *count += 1,
@@ -129,7 +129,7 @@ pub(super) fn presence(
                 os: tunnel.os.clone(),
                 round_trip: tunnel.link.round_trip(),
                 streams: tunnel.load(),
-                held_bytes: tunnel.link.held(),
+                held_bytes: tunnel.held(),
                 endpoints: registry.served_by(tunnel.id),
             })
             .collect();

@@ -298,6 +298,9 @@ impl AgentControl {
                     });
                 }
             }
+            // What a draining edge wants is no longer worth it.
+            (State::Serve(_), Frame::Widen { lanes }) => self.out.event(Event::Widen { lanes }),
+            (State::Drain(_), Frame::Widen { .. }) => {}
             (State::Serve(_), Frame::Drain { edges }) => {
                 if let State::Serve(serving) = core::mem::replace(&mut self.state, State::Closed) {
                     self.state = State::Drain(serving);
@@ -332,6 +335,7 @@ impl AgentControl {
             authtoken: self.config.authtoken,
             secret: self.config.secret.clone(),
             instance: self.config.instance,
+            joins: self.config.joins,
         });
         let until = now.saturating_add(limits::HANDSHAKE_WITHIN);
         self.state = State::ExpectAuthenticated { until };
@@ -417,7 +421,7 @@ impl State {
             Self::ExpectWelcome { .. } => "welcome",
             Self::ExpectAuthenticated { .. } => "authenticated",
             Self::Serve(_) | Self::Drain(_) => {
-                "an answer to bind, unbound, probe, probe_answer, drain or close"
+                "an answer to bind, unbound, widen, probe, probe_answer, drain or close"
             }
             Self::Closed => "nothing",
         }
