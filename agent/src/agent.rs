@@ -361,6 +361,14 @@ impl Agent {
             let watched = Arc::clone(&served.watched);
             let watch = upstreams::watch(watched, self.status.clone(), stop.clone());
             tasks.spawn(watch);
+            if let Some(ends) = &served.watched.manner().ends_tls {
+                let ends = Arc::clone(ends);
+                tasks.spawn(speak::follow_certificate(
+                    ends,
+                    self.status.clone(),
+                    stop.clone(),
+                ));
+            }
         }
     }
 }

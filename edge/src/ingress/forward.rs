@@ -21,6 +21,7 @@ use crate::ingress::body::ResponseBody;
 use crate::ingress::connection::{Connection, Version};
 use crate::ingress::exchange::{Answer, Exchange, NoAnswer};
 use crate::ingress::headers;
+use crate::ingress::pick::Picking;
 use crate::ingress::pool::{IDLE_MAX, Key};
 use crate::ingress::request::{RequestBody, Target, hold_for_continue};
 use crate::ingress::upgrade::{Client, Protocol};
@@ -82,35 +83,22 @@ pub(crate) async fn open(
     connection: &Connection,
     reuse: Reuse,
 ) -> Result<Opened, Code> {
-    let registry = &worker.ingress.registry;
     let endpoint = permit.endpoint().id;
     if worker.exchanges.load(Ordering::Relaxed) >= worker.exchanges_max {
         return Err(Code::EdgeBusy);
     }
-    let mut tried = Vec::new();
-    let mut failed = Code::EndpointOffline;
-    let mut picked = registry.pick(endpoint, &tried);
-    if picked.is_none() {
-        tokio::select! {
-            biased;
-            reason = permit.cut() => return Err(code_of(reason)),
-            () = registry.returned(endpoint) => picked = registry.pick(endpoint, &tried),
-        }
-    }
-    while let Some(binding) = &picked {
-        let tunnel = &binding.tunnel;
-        let Some(lane) = tunnel.lanes.pick() else {
-            return Err(Code::Internal);
-        };
+    let mut picking = Picking::new(&worker.ingress.registry, endpoint);
+    loop {
+        let (binding, lane) = picking.next(permit).await?;
         let key = Key {
             endpoint,
-            tunnel: tunnel.id,
+            tunnel: binding.tunnel.id,
             generation: binding.generation,
             lane: lane.number,
         };
         // An upstream that was told who connected is told once: its connection is that client's.
         let proxy = binding.proxy_addrs(connection.peer, connection.local);
-        let load = Load::on(binding, &lane, worker);
+        let load = Load::on(&binding, &lane, worker);
         if let Reuse::IdleFor(age_max) = reuse
             && proxy.is_none()
             && let Some(upstream) = idle(worker, connection, &key, age_max).await
@@ -125,7 +113,7 @@ pub(crate) async fn open(
             biased;
             reason = permit.cut() => return Err(code_of(reason)),
             // Boxed: it is rare, and every connection has room for what is not.
-            fresh = Box::pin(fresh(worker, binding, &lane, key, proxy)) => fresh,
+            fresh = Box::pin(fresh(worker, &binding, &lane, key, proxy)) => fresh,
         };
         let opened = fresh.map(|upstream| Opened {
             upstream,
@@ -134,23 +122,9 @@ pub(crate) async fn open(
         });
         match opened {
             Ok(opened) => return Ok(opened),
-            Err(refused) => {
-                tracing::debug!(code = %refused.code, message = refused.message, "stream not opened");
-                if refused.is_link_lost && tunnel.lanes.remove(lane.number) {
-                    // The tunnel itself stands.
-                    continue;
-                }
-                if refused.is_link_lost {
-                    registry.unbind(endpoint, tunnel.id);
-                } else {
-                    failed = refused.code;
-                }
-                tried.push(tunnel.id);
-                picked = registry.pick(endpoint, &tried);
-            }
+            Err(refused) => picking.refused(&binding, &lane, &refused),
         }
     }
-    Err(failed)
 }
 
 /// An idle connection that is still alive.

@@ -8,6 +8,7 @@
 pub(crate) mod carry;
 mod client;
 mod record;
+mod tally;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,14 +20,16 @@ use proto::head::{StreamHead, StreamKind};
 use crate::auth::Permit;
 use crate::ingress::Ingress;
 use crate::ingress::forward::code_of;
+use crate::ingress::pick::Picking;
 use crate::ingress::proxied::Ends;
-use crate::ingress::raw::carry::Counts;
+use crate::ingress::raw::carry::{Counts, End};
 use crate::tunnel::lanes::{Carried, Lane};
 use crate::tunnel::registry::{Registry, Slot, Tunnel};
 use crate::tunnel::stream::{AgentStream, NotOpened};
 
 pub(crate) use client::ClientIo;
 pub(crate) use record::Record;
+pub(crate) use tally::Tally;
 
 /// Serves one connection that was let in, to its end, and writes its record.
 ///
@@ -48,8 +51,13 @@ pub(crate) async fn serve(
         }
     };
     let counts = Counts::default();
-    let end = carry::carry(&mut permit, client, early, stream, &counts).await;
-    drop((held, permit));
+    let counted = ingress.raw.count();
+    let drain = &ingress.shutdown;
+    let end = carry::carry(&mut permit, client, early, stream, &counts, drain).await;
+    if end == End::Drained {
+        ingress.raw.note_ended();
+    }
+    drop((held, permit, counted));
     record.end(ingress, &counts, end);
     Ok(())
 }
@@ -88,24 +96,13 @@ async fn open(
     ends: Ends,
 ) -> Result<(AgentStream, Held), Code> {
     let endpoint = permit.endpoint().id;
-    let mut tried = Vec::new();
-    let mut failed = Code::EndpointOffline;
-    let mut picked = registry.pick(endpoint, &tried);
-    if picked.is_none() {
-        tokio::select! {
-            biased;
-            reason = permit.cut() => return Err(code_of(reason)),
-            () = registry.returned(endpoint) => picked = registry.pick(endpoint, &tried),
-        }
-    }
-    while let Some(binding) = &picked {
+    let mut picking = Picking::new(registry, endpoint);
+    loop {
+        let (binding, lane) = picking.next(permit).await?;
         let tunnel = &binding.tunnel;
         let head = StreamHead {
             proxy: binding.proxy_addrs(ends.client, ends.edge),
             ..StreamHead::new(StreamKind::Raw, endpoint, binding.generation)
-        };
-        let Some(lane) = tunnel.lanes.pick() else {
-            return Err(Code::Internal);
         };
         let opened = match tunnel.reserve() {
             Some(slot) => {
@@ -124,21 +121,7 @@ async fn open(
                 tunnel.lanes.opened(&lane);
                 return Ok(opened);
             }
-            Err(refused) => {
-                tracing::debug!(code = %refused.code, message = refused.message, "stream not opened");
-                if refused.is_link_lost && tunnel.lanes.remove(lane.number) {
-                    // The tunnel itself stands.
-                    continue;
-                }
-                if refused.is_link_lost {
-                    registry.unbind(endpoint, tunnel.id);
-                } else {
-                    failed = refused.code;
-                }
-                tried.push(tunnel.id);
-                picked = registry.pick(endpoint, &tried);
-            }
+            Err(refused) => picking.refused(&binding, &lane, &refused),
         }
     }
-    Err(failed)
 }

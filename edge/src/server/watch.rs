@@ -12,6 +12,7 @@ use crate::admin::{LinkPresence, Presence};
 use crate::clock::Clock;
 use crate::ingress::Ingress;
 use crate::ingress::listener::Admission;
+use crate::ingress::raw::Tally;
 use crate::metrics::Now;
 use crate::server::StartError;
 use crate::session::live::Live;
@@ -98,6 +99,7 @@ pub(super) struct Present {
     pub(super) shutdown: Shutdown,
     /// See [`super::drain::Inside`].
     pub(super) cut: Arc<AtomicU64>,
+    pub(super) raw: Tally,
 }
 
 /// What the operator is told of this edge.
@@ -113,6 +115,7 @@ pub(super) fn presence(
         admission,
         shutdown,
         cut,
+        raw,
     } = inside;
     Box::new(move || {
         let links: Vec<_> = registry
@@ -142,6 +145,8 @@ pub(super) fn presence(
             links,
             is_emptied: shutdown.has_emptied(),
             cut: cut.load(Ordering::Relaxed),
+            raw: raw.open(),
+            raw_ended: raw.ended(),
         }
     })
 }
