@@ -1,11 +1,15 @@
 //! A link's promises, each with a real agent: readers that do not read harm nobody, a dead link is found,
-//! a change of address is not noticed. What is not QUIC's alone is written for any link.
+//! a change of address is not noticed. What goes through a UDP path is QUIC's alone, and says so; the rest is
+//! written for any link.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tests::http::{Ask, Reply, Response, Version};
+use tests::http::{Ask, Reply, Response, Version, find};
 use tests::http1;
 use tests::relay::Relay;
+use tests::require;
+use tests::upstream::Seen;
 use tests::wait;
 use tests::world::{Agent, World};
 use tokio::task::JoinSet;
@@ -52,24 +56,37 @@ fn reconnections(agent: &Agent) -> usize {
 async fn stalled_downloads(world: &World, label: &str, count: usize) -> Vec<http1::Connection> {
     let mut stalled = Vec::new();
     for number in 0..count {
-        let mark = format!("stalled-{number}");
-        let ask = Ask::get(&world.net, label, "/big?n=1000000000").header("x-mark", &mark);
-        let io = world.net.connect_h1_small(&ask.sni).await.unwrap();
-        let mut connection = http1::Connection::over(io);
-        connection.send(&ask).await.unwrap();
-        stalled.push(connection);
         // One after another: all at once would keep a slow computer from answering any of them.
-        let seen = world.upstream.wait_marked(&mark).await;
+        let (connection, seen) = stalled_download(world, label, number).await.unwrap();
         let holds_all = async {
             while seen.sent() < STREAM_HOLDS {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
         patiently("a download stalls", holds_all).await;
+        stalled.push(connection);
     }
     let all = world.upstream.seen();
     nothing_moves(|| all.iter().map(|seen| seen.sent()).sum()).await;
     stalled
+}
+
+/// A client that asked, reads the head and no more; or the head of a refusal.
+async fn stalled_download(
+    world: &World,
+    label: &str,
+    number: usize,
+) -> Result<(http1::Connection, Arc<Seen>), (u16, Vec<(String, String)>)> {
+    let mark = format!("stalled-{number}");
+    let ask = Ask::get(&world.net, label, "/big?n=1000000000").header("x-mark", &mark);
+    let io = world.net.connect_h1_small(&ask.sni).await.unwrap();
+    let mut connection = http1::Connection::over(io);
+    connection.send(&ask).await.unwrap();
+    let head = wait::within("a head", connection.head()).await.unwrap();
+    if head.0 != 200 {
+        return Err(head);
+    }
+    Ok((connection, world.upstream.wait_marked(&mark).await))
 }
 
 /// Clients that send what the app does not read. Returns once nothing moves any more.
@@ -245,16 +262,9 @@ async fn memory_for_stalled_readers_is_bounded() {
         .config("unread_mib_per_agent: 16\n")
         .start()
         .await;
-    let _agent = world.agent("app", &[]).await;
+    let _agent = world.agent("app", &["--link", "quic"]).await;
     let mut stalled = stalled_downloads(&world, "app", 12).await;
-    let given_up = || async {
-        let ended = world.upstream.seen().into_iter().filter(|seen| {
-            seen.header("x-mark")
-                .is_some_and(|mark| mark.starts_with("stalled"))
-                && seen.ended().is_some()
-        });
-        (ended.count() == 8).then_some(())
-    };
+    let given_up = || async { (ended_downloads(&world) == 8).then_some(()) };
     wait::until("eight of twelve are given up", given_up).await;
     let took = quick_requests(&world, "app", 40).await;
     assert!(took.len() == 40);
@@ -264,6 +274,45 @@ async fn memory_for_stalled_readers_is_bounded() {
         broken += usize::from(read.is_ok());
     }
     assert_eq!(broken, 8, "the others go on");
+}
+
+/// Over TLS a reader holds a quarter of a megabyte until it has read as much, so it takes many to use up what
+/// the operator allows. Then newcomers are turned away with a code, until some have gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_for_stalled_readers_over_tls_is_bounded() {
+    let world = World::builder()
+        .config("unread_mib_per_agent: 16\n")
+        .start()
+        .await;
+    let _agent = world.agent("app", &["--link", "tls"]).await;
+    let mut stalled = Vec::new();
+    let (status, headers) = loop {
+        match stalled_download(&world, "app", stalled.len()).await {
+            Ok((connection, _)) => stalled.push(connection),
+            Err(head) => break head,
+        }
+        assert!(stalled.len() < 500, "many times what is allowed is unread");
+    };
+    let ended = ended_downloads(&world);
+    eprintln!("{} filled the memory, {ended} were given up", stalled.len());
+    let code = find(&headers, "sallyport-error");
+    assert_eq!((status, code), (503, Some("SP_3040")));
+    let left = stalled.len() - ended;
+    assert!((80..400).contains(&left), "{left} are left");
+    drop(stalled);
+    wait::until("newcomers are let in", || async {
+        let reply = stalled_download(&world, "app", 1000).await;
+        reply.is_ok().then_some(())
+    })
+    .await;
+}
+
+/// How many stalled downloads have ended at the app.
+fn ended_downloads(world: &World) -> usize {
+    let is_one = |mark: &str| mark.starts_with("stalled");
+    let all = world.upstream.seen().into_iter();
+    all.filter(|seen| seen.header("x-mark").is_some_and(is_one) && seen.ended().is_some())
+        .count()
 }
 
 /// An agent that is stopped says nothing: what was open on its link ends within 5 s.
@@ -286,6 +335,9 @@ async fn a_stopped_agent_is_found() {
 /// A path that falls silent is found by both ends while something is open, and the agent comes back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_path_is_found_by_both_ends() {
+    if !require::quic("a_silent_path_is_found_by_both_ends") {
+        return;
+    }
     let world = World::start().await;
     let relay = Relay::start(world.net.addr).await;
     let mut agent = agent_over(&world, &relay, "app").await;
@@ -313,6 +365,9 @@ async fn a_silent_path_is_found_by_both_ends() {
 /// While nothing is open, a dead link is found by the probes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_path_is_found_while_idle() {
+    if !require::quic("a_silent_path_is_found_while_idle") {
+        return;
+    }
     let world = World::start().await;
     let relay = Relay::start(world.net.addr).await;
     let mut agent = agent_over(&world, &relay, "app").await;
@@ -337,6 +392,9 @@ async fn a_silent_path_is_found_while_idle() {
 /// Roaming keeps a link, at any number of workers: a stream that is open goes on, and nothing reconnects.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_address_is_not_noticed() {
+    if !require::quic("a_change_of_address_is_not_noticed") {
+        return;
+    }
     for workers in [1, 2, 4] {
         let world = World::builder()
             .config(&format!("workers: {workers}\n"))
