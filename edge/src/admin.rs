@@ -94,6 +94,8 @@ pub(crate) struct Presence {
 pub(crate) struct LinkPresence {
     pub(crate) tunnel: TunnelId,
     pub(crate) transport: &'static str,
+    /// How many the tunnel has.
+    pub(crate) lanes: u64,
     pub(crate) address: SocketAddr,
     pub(crate) agent_version: String,
     pub(crate) os: String,

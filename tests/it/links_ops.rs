@@ -53,6 +53,58 @@ async fn load_spreads() {
     assert_eq!(streams, [4, 4], "{status:#}");
 }
 
+/// Where visitors come in on several workers, a tunnel gets a link for each of them, and what is open stays
+/// open. It is still one tunnel.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_tunnel_gets_more_links() {
+    for link in ["quic", "tls"] {
+        let world = World::builder().config("workers: 2\n").start().await;
+        let agent = world.agent("busy", &["--link", link]).await;
+        let mut open = Vec::new();
+        let begun = Instant::now();
+        loop {
+            assert!(begun.elapsed() < wait::DEADLINE, "no second link");
+            for _ in 0..8 {
+                let ask = Ask::get(&world.net, "busy", "/slow?every=20");
+                let mut response = ask.open(&world.net, Version::H1).await.unwrap();
+                assert!(response.chunk().await.unwrap().is_some());
+                open.push(response);
+            }
+            let status = world.edge.cli(&["status", "--json"]).await.json();
+            assert_eq!(status["tunnels"], 1, "{status:#}");
+            let first = &status["links"][0];
+            assert_eq!(first["transport"], link);
+            if first["lanes"] == 2 {
+                break;
+            }
+        }
+        for response in &mut open {
+            assert!(response.chunk().await.unwrap().is_some());
+        }
+        for _ in 0..16 {
+            let reply = Ask::get(&world.net, "busy", "/x").send(&world.net, Version::H1);
+            assert_eq!(reply.await.status, 200);
+        }
+        let status = world.edge.cli(&["status"]).await;
+        assert!(
+            status.stdout.contains(&format!("{link} × 2")),
+            "{}",
+            status.stdout
+        );
+        // Both end with the tunnel.
+        drop(agent);
+        wait::until("no tunnel", || async {
+            let status = world.edge.cli(&["status", "--json"]).await.json();
+            (status["tunnels"] == 0).then_some(())
+        })
+        .await;
+        for response in &mut open {
+            let ended = async { while let Ok(Some(_)) = response.chunk().await {} };
+            wait::within("every stream ends with its agent", ended).await;
+        }
+    }
+}
+
 /// An agent whose app is down is passed over before anything of a request is lost, bodies included.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_app_is_passed_over() {

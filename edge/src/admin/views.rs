@@ -249,6 +249,9 @@ pub(crate) struct LinkView {
     pub(crate) tunnel: String,
     /// `quic` or `tls`.
     pub(crate) transport: String,
+    /// Links of the tunnel: one, and more where the edge's workers have use for them.
+    #[serde(default)]
+    pub(crate) lanes: u64,
     /// The agent's, as seen here.
     pub(crate) address: String,
     pub(crate) agent_version: String,

@@ -176,7 +176,10 @@ fn access_text(endpoint: &EndpointView) -> String {
 fn link_row(link: &LinkView) -> [String; 7] {
     let round_trip = Duration::from_micros(link.round_trip_us);
     [
-        link.transport.clone(),
+        match link.lanes {
+            0 | 1 => link.transport.clone(),
+            lanes => format!("{} × {lanes}", link.transport),
+        },
         format!("{} ({})", link.agent_version, link.os),
         link.address.clone(),
         format!("{:.1} ms", round_trip.as_secs_f64() * 1000.0),

@@ -124,6 +124,7 @@ pub(super) fn presence(
             .map(|tunnel| LinkPresence {
                 tunnel: tunnel.id,
                 transport: tunnel.link.transport(),
+                lanes: tunnel.lanes.all().len() as u64,
                 address: tunnel.link.peer(),
                 agent_version: tunnel.agent_version.clone(),
                 os: tunnel.os.clone(),

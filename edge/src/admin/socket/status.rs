@@ -78,6 +78,7 @@ fn link(link: &LinkPresence) -> LinkView {
     LinkView {
         tunnel: link.tunnel.to_string(),
         transport: link.transport.to_owned(),
+        lanes: link.lanes,
         address: link.address.to_string(),
         agent_version: link.agent_version.clone(),
         os: link.os.clone(),
