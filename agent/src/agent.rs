@@ -1,11 +1,12 @@
 //! The loop: connect, serve, back off. The only place that decides to retry, and when to give up.
 //!
-//! `tunnel` is one connection from its first byte to its last; `better` looks for QUIC while TLS has to
-//! do; `upstreams` tells when the local apps come and go; `speak` is how they are spoken to; `words` is
-//! what it says; `exit` is the class of an end. Moves no bytes.
+//! `tunnel` is one connection from its first byte to its last, `lanes` are further links of it; `better`
+//! looks for QUIC while TLS has to do; `upstreams` tells when the local apps come and go; `speak` is how
+//! they are spoken to; `words` is what it says; `exit` is the class of an end. Moves no bytes.
 
 mod better;
 mod exit;
+mod lanes;
 mod silence;
 mod speak;
 mod tunnel;
@@ -273,12 +274,13 @@ impl Agent {
             authtoken: self.authtoken.id,
             secret: self.authtoken.secret.clone(),
             instance: self.instance.id(),
+            joins: None,
         };
         let link = match ready {
             Some(link) => link,
             None => Link::dial(&self.target).await?,
         };
-        let mut tunnel = Tunnel::open(link, identity, &self.status).await?;
+        let mut tunnel = Tunnel::open(link, &self.target, identity, &self.status).await?;
         let wishes: Vec<_> = self
             .endpoints
             .iter()
@@ -359,6 +361,14 @@ impl Agent {
             let watched = Arc::clone(&served.watched);
             let watch = upstreams::watch(watched, self.status.clone(), stop.clone());
             tasks.spawn(watch);
+            if let Some(ends) = &served.watched.manner().ends_tls {
+                let ends = Arc::clone(ends);
+                tasks.spawn(speak::follow_certificate(
+                    ends,
+                    self.status.clone(),
+                    stop.clone(),
+                ));
+            }
         }
     }
 }

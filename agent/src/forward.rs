@@ -124,8 +124,9 @@ pub(crate) async fn forward<T>(
                     send.write_all(&accept).await.map_err(Broken::Edge)?;
                     match &watched.manner().ends_tls {
                         None => carry(receive, send, &early, upstream).await,
-                        Some(acceptor) => {
-                            let (from, to) = terminate::accept(acceptor, receive, send, early)
+                        Some(ends) => {
+                            let acceptor = ends.acceptor();
+                            let (from, to) = terminate::accept(&acceptor, receive, send, early)
                                 .await
                                 .map_err(Broken::Edge)?;
                             carry(from, to, &[], upstream).await

@@ -177,6 +177,12 @@ impl Link {
         Ok(Self { transport })
     }
 
+    /// Dials one more link of a kind.
+    pub(crate) async fn dial_as(kind: Kind, target: &Target) -> Result<Self, DialError> {
+        let transport = race::dial_as(kind, target).await?;
+        Ok(Self { transport })
+    }
+
     /// Whether a better link is worth looking for: this one is what was left, not what was asked for.
     pub(crate) fn is_second_best(&self, target: &Target) -> bool {
         self.kind() == Kind::Tls && target.route.choice() == LinkChoice::Auto

@@ -37,6 +37,8 @@ pub(crate) enum Event {
         endpoint_id: String,
         /// Who may sign in, for people; none when everybody may come.
         login: Option<String>,
+        /// From where.
+        networks: Networks,
     },
     /// Something that whoever started the agent should read, though it works.
     Notice(Trouble),
@@ -46,6 +48,27 @@ pub(crate) enum Event {
     UpstreamUp { upstream: String },
     /// An endpoint, or the agent, ends because of this.
     Error(Trouble),
+}
+
+/// From which networks visitors may come. Empty: from all.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Networks {
+    pub(crate) allow: Vec<String>,
+    /// Not from these, whatever else is said.
+    pub(crate) deny: Vec<String>,
+}
+
+impl Networks {
+    /// For people; none when they may come from everywhere.
+    fn describe(&self) -> Option<String> {
+        let (allow, deny) = (self.allow.join(", "), self.deny.join(", "));
+        match (allow.is_empty(), deny.is_empty()) {
+            (true, true) => None,
+            (false, true) => Some(format!("only {allow}")),
+            (true, false) => Some(format!("all but {deny}")),
+            (false, false) => Some(format!("only {allow}, but not {deny}")),
+        }
+    }
 }
 
 /// How it stands with the edge.

@@ -3,6 +3,7 @@
 //! Knows nothing of tunnels. A failure to connect is typed, because the edge turns it into a page.
 
 mod connection;
+mod ends_tls;
 mod health;
 mod manner;
 mod tls;
@@ -20,8 +21,9 @@ use crate::addrs;
 use tls::Refused;
 
 pub(crate) use connection::Connection;
+pub(crate) use ends_tls::EndsTls;
 pub(crate) use health::{Health, Watched};
-pub(crate) use manner::{Manner, read_acceptor};
+pub(crate) use manner::Manner;
 pub(crate) use tls::{Roots, Tls};
 
 /// An address that HTTP, or raw bytes, are spoken to.

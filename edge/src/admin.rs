@@ -48,6 +48,8 @@ pub(crate) struct AdminParts {
     pub(crate) verify_provider: VerifyProvider,
     /// Whether addresses have places: otherwise the dashboard says how to get them.
     pub(crate) knows_places: bool,
+    /// The ports of TCP endpoints, as `FIRST-LAST`.
+    pub(crate) tcp_ports: Option<String>,
 }
 
 /// What goes into an authtoken beside its secret.
@@ -81,6 +83,10 @@ pub(crate) struct Presence {
     pub(crate) is_emptied: bool,
     /// Exchanges that a drain cut.
     pub(crate) cut: u64,
+    /// Exchanges that are raw connections: TCP and TLS.
+    pub(crate) raw: u64,
+    /// Quiet raw connections that a drain ended.
+    pub(crate) raw_ended: u64,
 }
 
 /// An agent's link.

@@ -98,6 +98,8 @@ enum Ask {
     /// How the running edge is
     Status,
     /// End the running edge politely: agents go elsewhere, what is open finishes
+    ///
+    /// TCP and TLS connections cannot be told: those that are quiet are closed after a second, those that wait for an answer or still move have until the limit. A signal (SIGTERM, Ctrl+C) does the same with 10 s, a second one ends at once.
     Drain {
         /// How long open exchanges may take; what is left is cut then
         #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
@@ -373,6 +375,7 @@ const EXAMPLES: &str = "\
 Examples:
   edge serve                                          on loopback, with a development CA
   edge serve --config edge.yml                        in public; see docs/config.md
+  edge serve --tcp-ports 20000-20100                  ... with ports for agent tcp
   edge provider add google --client-id ID --client-secret-file FILE
   edge authtoken create                               for `agent config add-authtoken`
   edge operator link                                  into the dashboard

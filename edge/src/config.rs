@@ -136,6 +136,12 @@ pub(crate) struct Prepared {
 }
 
 impl Settings {
+    /// The ports of TCP endpoints as they are written: `20000-20100`.
+    pub(crate) fn tcp_ports_text(&self) -> Option<String> {
+        let ports = self.tcp_ports.as_ref()?;
+        Some(format!("{}-{}", ports.start(), ports.end()))
+    }
+
     /// Reads the file, if one is named, puts the flags over it and checks the whole. Touches no data
     /// folder.
     pub(crate) fn load(

@@ -17,6 +17,7 @@ pub(crate) mod headers;
 pub(crate) mod hello;
 pub(crate) mod http;
 pub(crate) mod listener;
+mod pick;
 pub(crate) mod pool;
 pub(crate) mod proxied;
 pub(crate) mod raw;
@@ -68,6 +69,8 @@ pub(crate) struct Ingress {
     pub(crate) proxies: Proxies,
     /// For TLS endpoints that this edge ends: as for HTTP, without naming protocols.
     pub(crate) raw_tls: Arc<rustls::ServerConfig>,
+    /// Raw connections that are open.
+    pub(crate) raw: raw::Tally,
     pub(crate) shutdown: Shutdown,
 }
 

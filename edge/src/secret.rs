@@ -1,6 +1,7 @@
 //! Secrets and randomness: a masked wrapper, hashes, constant-time comparison, and the cluster key
 //! with what is derived from it. Nothing here reads a file or prints a secret.
 
+use std::cell::RefCell;
 use std::fmt;
 
 use aws_lc_rs::{constant_time, digest, hkdf, rand};
@@ -89,6 +90,22 @@ pub(crate) fn new_id<K: Kind>(unix_ms: u64) -> Id<K> {
     Id::new(unix_ms, random())
 }
 
+/// As [`new_id`], for what wants one at every request: from the same generator, drawn many at a time. The
+/// bytes wait in memory, so only for ids that protect nothing.
+pub(crate) fn new_id_drawn_ahead<K: Kind>(unix_ms: u64) -> Id<K> {
+    thread_local! {
+        static DRAWN: RefCell<Vec<[u8; ID_RANDOM_BYTES]>> = const { RefCell::new(Vec::new()) };
+    }
+    let random = DRAWN.with_borrow_mut(|drawn| {
+        if drawn.is_empty() {
+            let bytes: [u8; ID_RANDOM_BYTES * DRAWN_AHEAD] = random();
+            drawn.extend(bytes.as_chunks().0);
+        }
+        drawn.pop()
+    });
+    Id::new(unix_ms, random.unwrap_or_else(self::random))
+}
+
 /// SHA-256. Enough for secrets of 256 random bits; not for passwords.
 pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
@@ -100,3 +117,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
 pub(crate) fn equal(a: &[u8], b: &[u8]) -> bool {
     constant_time::verify_slices_are_equal(a, b).is_ok()
 }
+
+const ID_RANDOM_BYTES: usize = 14;
+/// A call of the generator costs as much as the look-up of a session; of 64 ids, one makes it.
+const DRAWN_AHEAD: usize = 64;

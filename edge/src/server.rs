@@ -29,6 +29,7 @@ use crate::follow::Follow;
 use crate::idp::{Http, HttpOptions, Providers};
 use crate::ingress::listener::Admission;
 use crate::ingress::proxied::Proxies;
+use crate::ingress::raw::Tally;
 use crate::ingress::tcp::TcpPorts;
 use crate::ingress::{Ingress, Limits};
 use crate::metrics::Metrics;
@@ -50,6 +51,7 @@ use crate::tunnel::listen::Tunnels;
 use crate::tunnel::registry::Registry;
 
 use bound::Bound;
+pub(crate) use drain::Open;
 pub(crate) use error::StartError;
 pub(crate) use ready::progress;
 use workers::Workers;
@@ -144,6 +146,7 @@ impl Edge {
         );
         let (drain_orders, drain_ordered) = mpsc::channel(1);
         let cut = Arc::<AtomicU64>::default();
+        let raw = Tally::default();
         let auth = Auth::new(AuthParts {
             store: Arc::clone(&store),
             live: Arc::clone(&live),
@@ -177,6 +180,7 @@ impl Edge {
                     admission: Arc::clone(&admission),
                     shutdown: shutdown.clone(),
                     cut: Arc::clone(&cut),
+                    raw: raw.clone(),
                 },
             ),
             drain: Box::new(move |limit| {
@@ -185,6 +189,7 @@ impl Edge {
             }),
             verify_provider: providers::verifier(http.clone()),
             knows_places: settings.geoip.is_some(),
+            tcp_ports: settings.tcp_ports_text(),
         });
         Follow {
             edge: edge_id,
@@ -222,7 +227,7 @@ impl Edge {
             congestion: links.congestion,
             deciding: Arc::default(),
         };
-        let ready = ready::Ready::new(&site, bound.address, &settings.data_dir, ca_file);
+        let ready = ready::Ready::new(&site, bound.address, settings, ca_file);
         let ingress = Arc::new(Ingress {
             site,
             clock,
@@ -246,6 +251,7 @@ impl Edge {
             },
             proxies,
             raw_tls,
+            raw,
             shutdown: shutdown.clone(),
         });
         tcp_ports.serve_for(&ingress);
@@ -352,8 +358,8 @@ impl Edge {
             }
         };
         inside
-            .leave(limit, again, |exchanges, left| {
-                ready::draining(exchanges, left, json);
+            .leave(limit, again, |open, left| {
+                ready::draining(open, left, json);
             })
             .await;
         tokio::select! {

@@ -6,6 +6,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod bind;
+pub(crate) mod lanes;
 pub(crate) mod link;
 pub(crate) mod listen;
 pub(crate) mod registry;

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::code::Code;
-use crate::limits;
+use crate::{limits, version};
 
 pub use kind::{EndpointKind, ProxyProtocol, Termination};
 
@@ -93,6 +93,28 @@ pub struct Notice {
 }
 
 impl BindRequest {
+    /// The features that an edge must have to serve this as it is meant. One without them would serve
+    /// something else, such as an endpoint without its address rules, and never know.
+    pub fn needs(&self) -> impl Iterator<Item = &'static str> {
+        let kind = match self.kind {
+            EndpointKind::Http | EndpointKind::Unknown => None,
+            EndpointKind::Tcp { .. } => Some(version::TCP),
+            EndpointKind::Tls { .. } => Some(version::TLS),
+        };
+        let has_rules = !self.cidr_allow.is_empty() || !self.cidr_deny.is_empty();
+        let is_told = self.proxy_protocol != ProxyProtocol::None;
+        let is_other_http = self.upstream_protocol != UpstreamProtocol::Http1;
+        [
+            kind,
+            has_rules.then_some(version::CIDR),
+            is_told.then_some(version::PROXY_PROTOCOL),
+            is_other_http.then_some(version::UPSTREAM_PROTOCOL),
+            self.host_header.as_ref().map(|_| version::HOST_HEADER),
+        ]
+        .into_iter()
+        .flatten()
+    }
+
     /// Checks sizes and characters against [`limits`]. A request that passes fits a frame.
     ///
     /// # Errors

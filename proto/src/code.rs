@@ -126,7 +126,7 @@ codes! {
     3005 NameTaken "name_taken" 409 Agent "This name is in use by somebody else." "Choose another with --url, or stop the agent that holds it; agents of one authtoken may share it with --pooling.";
     3006 NameReserved "name_reserved" 409 Agent "This name is used by the edge itself." "Choose another with --url.";
     3007 NameInvalid "name_invalid" 400 Agent "This is not usable as a name." "Use 1 to 63 letters, digits and hyphens.";
-    3008 UrlNotServed "url_not_served" 400 Agent "This edge does not serve that address." "Leave --url out, or give a name under the edge's domain.";
+    3008 UrlNotServed "url_not_served" 400 Agent "This edge does not serve that address." "Leave --url out, or give an address that this edge serves.";
     3009 GenerationSuperseded "generation_superseded" 409 Agent "A newer run of this agent has taken over." "Nothing: the newer one serves.";
     3010 AuthtokenMissing "authtoken_missing" 401 Agent "There is no authtoken." "Get one with: edge authtoken create; then: agent config add-authtoken TOKEN";
     3011 AuthtokenMalformed "authtoken_malformed" 401 Agent "This is not an authtoken." "Paste the whole line that edge authtoken create printed.";
@@ -143,10 +143,12 @@ codes! {
     3033 PortTaken "port_taken" 409 Agent "This port is in use by somebody else." "Choose another with --remote-addr, or leave that out.";
     3034 PortsExhausted "ports_exhausted" 429 Agent "Every TCP port of this edge is taken." "Ask the operator for a larger range: edge serve --tcp-ports";
     3035 EndpointKindUnknown "endpoint_kind_unknown" 400 Agent "This edge does not know that kind of endpoint." "Update the edge.";
+    3036 LaneUnneeded "lane_unneeded" 409 Agent "The tunnel needs no further link." "Nothing: it goes on with those that it has.";
+    3037 EdgeTooOld "edge_too_old" 400 Agent "This edge is too old for what was asked of it." "Update the edge, or leave that option out.";
     3040 ReadersStalled "readers_stalled" 503 Client "Too much of what this endpoint sent waits for visitors who do not read it." "Try again in a moment.";
     4001 UpstreamUnreachable "upstream_unreachable" 502 Upstream "The local app does not accept connections." "Start it, or check the port that the agent was given.";
     4002 UpstreamTimeout "upstream_timeout" 504 Upstream "The local app did not answer in time." "Check whether it is overloaded.";
-    4003 UpstreamClosed "upstream_closed" 502 Upstream "The local app closed the connection without an answer." "Look into its log; an app that speaks HTTP/2 alone wants --upstream-protocol=http2.";
+    4003 UpstreamClosed "upstream_closed" 502 Upstream "The local app closed the connection without an answer." "Look into its log; one that speaks TLS wants an https:// address, one that speaks HTTP/2 alone --upstream-protocol=http2.";
     4004 UpstreamBadResponse "upstream_bad_response" 502 Upstream "The local app's answer is not HTTP." "Check that it speaks HTTP/1.1 on that port.";
     4005 EdgeUnreachable "edge_unreachable" 503 Agent "The edge cannot be reached." "Check that it runs, and that neither UDP nor TCP to its port is blocked.";
     4006 EdgeUntrusted "edge_untrusted" 403 Agent "The edge's certificate is not the one that the authtoken names." "Use an authtoken of this edge, or name its link-ca.pem with --ca.";
@@ -212,6 +214,7 @@ impl Code {
                 | Self::PortNotServed
                 | Self::PortTaken
                 | Self::EndpointKindUnknown
+                | Self::EdgeTooOld
         )
     }
 

@@ -61,11 +61,21 @@ pub enum Frame {
         secret: TokenSecret,
         /// Which installation of the agent.
         instance: InstanceId,
+        /// The tunnel that this link is to be one more lane of, as the edge asked with widen. Nothing
+        /// is bound on a lane: it carries data streams.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        joins: Option<TunnelId>,
     },
     /// Edge, the answer to authenticate when the authtoken is good; otherwise it closes.
     Authenticated {
-        /// The tunnel that this link now is.
+        /// The tunnel that this link now is, or is a lane of.
         tunnel: TunnelId,
+    },
+    /// Edge, any time once authenticated: so many links beside this one would serve the tunnel better at
+    /// present. The agent may open them, each with authenticate and `joins`.
+    Widen {
+        /// How many beside the first, those that are there included.
+        lanes: u32,
     },
     /// Agent, any number of times once authenticated: a wish to serve an endpoint.
     Bind(BindRequest),
@@ -150,6 +160,7 @@ impl Frame {
             Self::Welcome { .. } => "welcome",
             Self::Authenticate { .. } => "authenticate",
             Self::Authenticated { .. } => "authenticated",
+            Self::Widen { .. } => "widen",
             Self::Bind(_) => "bind",
             Self::Bound { .. } => "bound",
             Self::BindRefused { .. } => "bind_refused",
@@ -207,6 +218,7 @@ impl Frame {
             Self::Drain { edges } => list(edges, limits::ADDR_BYTES_MAX),
             Self::Authenticate { .. }
             | Self::Authenticated { .. }
+            | Self::Widen { .. }
             | Self::Bind(_)
             | Self::Unbind { .. }
             | Self::Probe { .. }

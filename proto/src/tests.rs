@@ -6,6 +6,7 @@ mod bind;
 mod bounds;
 mod codec;
 mod control;
+mod features;
 mod head;
 mod pair;
 mod schedules;
@@ -23,6 +24,7 @@ use crate::code::Code;
 use crate::control::{AgentControl, EdgeControl, agent, edge};
 use crate::frame::Frame;
 use crate::id::{Id, Kind};
+use crate::version::FEATURES;
 
 fn id<K: Kind>(number: u8) -> Id<K> {
     Id::new(1_795_000_000_000, [number; 14])
@@ -40,6 +42,7 @@ fn agent_config() -> agent::Config {
         authtoken: id(1),
         secret: secret(),
         instance: id(2),
+        joins: None,
     }
 }
 
@@ -105,8 +108,16 @@ fn samples() -> Vec<Frame> {
             authtoken: id(1),
             secret: secret(),
             instance: id(2),
+            joins: None,
         },
         Frame::Authenticated { tunnel: id(4) },
+        Frame::Widen { lanes: 1 },
+        Frame::Authenticate {
+            authtoken: id(1),
+            secret: secret(),
+            instance: id(2),
+            joins: Some(id(4)),
+        },
         Frame::Bind(full_bind(1)),
         Frame::Bound {
             request: 1,
@@ -188,11 +199,35 @@ fn agent_in(state: &str) -> AgentControl {
         match *step {
             "bind" => agent.bind(START, full_bind(1)),
             "close" => agent.close(START),
+            "welcome" => agent
+                .handle_frame(START, welcome(FEATURES))
+                .expect("in order"),
             name => agent.handle_frame(START, sample(name)).expect("in order"),
         }
     }
     while agent.poll_frame().is_some() || agent.poll_event().is_some() {}
     agent
+}
+
+/// A welcome of an edge that can do so much.
+fn welcome(features: &[&str]) -> Frame {
+    let Frame::Welcome {
+        version,
+        edge,
+        edge_version,
+        edges,
+        ..
+    } = sample("welcome")
+    else {
+        panic!("a welcome");
+    };
+    Frame::Welcome {
+        version,
+        edge,
+        edge_version,
+        edges,
+        features: features.iter().map(|&name| name.to_owned()).collect(),
+    }
 }
 
 fn sample(name: &str) -> Frame {

@@ -1,5 +1,6 @@
 //! TCP and TLS endpoints: bytes as they are, ends as they are, address rules before the first byte.
 
+mod drain;
 mod networks;
 mod ports;
 mod proxied;
@@ -373,4 +374,17 @@ async fn kinds_do_not_mix() {
     ask.sni = world.net.host("web");
     let reply = ask.send(&world.net, tests::http::Version::H1).await;
     assert_eq!(reply.status, 421, "{}", reply.text());
+    // A URL of another kind is refused by its scheme, not by what follows from it.
+    let address = echo.address();
+    let env = [("SALLYPORT_AUTHTOKEN", world.authtoken.as_str())];
+    let url = format!("https://{}", world.net.host("raw"));
+    let refused = world
+        .agent_cli(&["tls", &address, "--url", &url], &env)
+        .await;
+    assert_eq!(refused.code, Some(5), "{}", refused.all());
+    let words = refused.all();
+    assert!(
+        words.contains("no tls:// address") && words.contains("SP_3008"),
+        "{words}"
+    );
 }

@@ -8,6 +8,7 @@
 
 mod h2spec;
 pub(crate) mod needs;
+mod no_services;
 mod providers;
 mod python;
 mod runner;

@@ -42,6 +42,7 @@ impl From<Code> for Exit {
             | Code::NameReserved
             | Code::NameInvalid
             | Code::UrlNotServed
+            | Code::EdgeTooOld
             | Code::UnknownProvider
             | Code::ProviderMisconfigured
             | Code::AllowRuleInvalid

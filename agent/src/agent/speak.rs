@@ -3,13 +3,16 @@
 //!
 //! From configuration to values; dials nothing.
 
+use std::sync::Arc;
+
 use proto::bind::{EndpointKind, Termination, UpstreamProtocol};
 use proto::code::Code;
+use tokio_util::sync::CancellationToken;
 
 use super::Served;
 use crate::config::{ConfigError, EndpointConfig, HostHeader, SpeakConfig, read_ca};
 use crate::status::{Event, Status, Trouble};
-use crate::upstream::{Manner, Roots, Tls, Upstream, read_acceptor};
+use crate::upstream::{EndsTls, Manner, Roots, Tls, Upstream};
 
 /// The local app of an endpoint: its address, and how to shake hands with it where it speaks TLS.
 ///
@@ -90,7 +93,7 @@ pub(crate) fn manner_of(endpoint: &EndpointConfig) -> Result<Manner, ConfigError
     endpoint.check()?;
     let files = endpoint.door.certificate.as_ref();
     let ends_tls = files
-        .map(|files| read_acceptor(&files.cert, &files.key))
+        .map(|files| EndsTls::open(&files.cert, &files.key).map(Arc::new))
         .transpose()
         .map_err(|message| ConfigError {
             code: Code::ConfigInvalid,
@@ -130,5 +133,26 @@ fn without_port(authority: &str) -> &str {
     match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => host,
         Some(_) | None => authority,
+    }
+}
+
+/// Keeps to a certificate's files, and says where they have become unusable.
+pub(super) async fn follow_certificate(
+    ends: Arc<EndsTls>,
+    status: Status,
+    stop: CancellationToken,
+) {
+    let say = |read: Result<(), String>| match read {
+        Ok(()) => tracing::info!("certificate read again"),
+        Err(message) => status.say(Event::Notice(Trouble {
+            code: Code::ConfigInvalid,
+            message: format!("the new certificate is not used, the old one stays: {message}"),
+            next_step: "put a matching pair in its place; it is picked up within seconds"
+                .to_owned(),
+        })),
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = ends.follow(say) => {}
     }
 }

@@ -9,11 +9,12 @@ use std::time::Duration;
 use proto::bind::{BindRequest, Notice};
 use proto::code::Code;
 use proto::control::agent::{Config, Event};
-use proto::id::EndpointId;
+use proto::id::{EndpointId, TunnelId};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use super::lanes::Lanes;
 use super::{Failure, silence};
 use crate::control::{self, Command};
 use crate::forward::{self, FromEdge, Routes, ToEdge};
@@ -36,6 +37,9 @@ pub(super) struct Tunnel {
     tasks: TaskTracker,
     /// Set before a link is closed that is dead.
     is_silent: Arc<AtomicBool>,
+    /// What the edge calls it.
+    id: Option<TunnelId>,
+    lanes: Lanes,
     _ends_tasks: DropGuard,
 }
 
@@ -63,6 +67,7 @@ impl Tunnel {
     /// Authenticates on a link.
     pub(super) async fn open(
         link: Link,
+        target: &Target,
         identity: Config,
         status: &Status,
     ) -> Result<Self, Failure> {
@@ -73,6 +78,17 @@ impl Tunnel {
         let (routes, route_receiver) = watch::channel(HashMap::new());
         let (streams, tasks) = (TaskTracker::new(), TaskTracker::new());
         let end = CancellationToken::new();
+        let lanes = Lanes {
+            target: target.clone(),
+            kind: link.kind(),
+            identity: identity.clone(),
+            routes: Routes::new(route_receiver.clone()),
+            status: status.clone(),
+            streams: streams.clone(),
+            tasks: tasks.clone(),
+            end: end.clone(),
+            open: Arc::default(),
+        };
         let drive = control::drive(receive, send, identity, command_receiver, event_sender);
         tasks.spawn(end.clone().run_until_cancelled_owned(drive));
         let accept = accept_streams(
@@ -104,6 +120,8 @@ impl Tunnel {
             streams,
             tasks,
             is_silent,
+            id: None,
+            lanes,
             _ends_tasks: end.drop_guard(),
         };
         tunnel.authenticated().await?;
@@ -166,6 +184,7 @@ impl Tunnel {
                 }
                 other @ (Event::Welcomed { .. }
                 | Event::Authenticated { .. }
+                | Event::Widen { .. }
                 | Event::Unbound { .. }
                 | Event::Probed { .. }
                 | Event::Drain { .. }
@@ -256,6 +275,7 @@ impl Tunnel {
         loop {
             let event = self.event().await;
             if let Event::Authenticated { tunnel } = event {
+                self.id = Some(tunnel);
                 tracing::info!(%tunnel, edge = %self.link.peer(), "tunnel authenticated");
                 return Ok(());
             }
@@ -300,6 +320,12 @@ impl Tunnel {
             Event::Welcomed { edges, edge, .. } => {
                 tracing::debug!(%edge, "welcomed");
                 self.other_edges = edges;
+                None
+            }
+            Event::Widen { lanes } => {
+                if let Some(tunnel) = self.id {
+                    self.lanes.widen(tunnel, lanes);
+                }
                 None
             }
             Event::Drain { edges } => Some(Change::Drain(edges)),
@@ -385,8 +411,8 @@ impl ToEdge for LinkSend {
     }
 }
 
-/// Serves every stream that the edge opens, each in a task of its own.
-async fn accept_streams(
+/// Serves every stream that the edge opens on a link, each in a task of its own.
+pub(super) async fn accept_streams(
     link: Link,
     routes: Routes,
     status: Status,

@@ -6,7 +6,7 @@ use proto::bind::LoginOptions;
 
 use super::Agent;
 use super::tunnel::Tunnel;
-use crate::status::{Event, Phase, Trouble};
+use crate::status::{Event, Networks, Phase, Trouble};
 
 impl Agent {
     pub(super) fn say_offline(&self, was_online: bool, trouble: Option<Trouble>) {
@@ -45,6 +45,10 @@ impl Agent {
                 upstream: bound.watched.upstream().to_string(),
                 endpoint_id: bound.endpoint.to_string(),
                 login: served.config.login.as_ref().map(describe_login),
+                networks: Networks {
+                    allow: served.config.door.cidr_allow.clone(),
+                    deny: served.config.door.cidr_deny.clone(),
+                },
             });
             for notice in &bound.notices {
                 self.status.say(Event::Notice(Trouble {

@@ -30,6 +30,7 @@ pub(super) struct DoorArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = TCP_EXAMPLES)]
 pub(super) struct Tcp {
     /// The local app: a port, host:port or tcp://host:port
     #[arg(value_name = "UPSTREAM")]
@@ -47,6 +48,7 @@ pub(super) struct Tcp {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = TLS_EXAMPLES)]
 pub(super) struct Tls {
     /// The local app: a port, host:port or tls://host:port
     #[arg(value_name = "UPSTREAM")]
@@ -145,3 +147,17 @@ impl RawArgs {
         }))
     }
 }
+
+const TCP_EXAMPLES: &str = "\
+Examples:
+  agent tcp 5432                                      a port of the edge, the same each time
+  agent tcp 5432 --remote-addr 20007                  ... that port
+  agent tcp 5432 --cidr-allow 203.0.113.0/24          ... for one network only
+  agent tcp 5432 --proxy-proto 2                      ... and the app hears who connected
+
+The edge needs ports for this: edge serve --tcp-ports 20000-20100";
+const TLS_EXAMPLES: &str = "\
+Examples:
+  agent tls 8443 --url my-db                          the app ends TLS, with its own certificate
+  agent tls 5432 --crt chain.pem --key key.pem        this agent does; the app gets plain bytes
+  agent tls 5432 --terminate-at edge                  the edge does, with its certificate";

@@ -39,6 +39,15 @@ pub(super) async fn dial_quic(target: &Target) -> Result<Transport, DialError> {
     Ok(link)
 }
 
+/// Dials over one kind of link, such as a tunnel has already.
+pub(super) async fn dial_as(kind: Kind, target: &Target) -> Result<Transport, DialError> {
+    let outcome = match kind {
+        Kind::Quic => over_quic(target).await?,
+        Kind::Tls => over_tls(target).await?,
+    };
+    outcome.map_err(|failures| failures.told(target, false))
+}
+
 async fn auto(target: &Target) -> Result<Transport, DialError> {
     let place = place(target).await;
     let remember = |kind| {

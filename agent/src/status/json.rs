@@ -33,6 +33,8 @@ enum Line<'a> {
         upstream: &'a str,
         endpoint_id: &'a str,
         login: Option<&'a str>,
+        cidr_allow: &'a [String],
+        cidr_deny: &'a [String],
     },
     /// Also about an upstream: without a code when it is well again.
     Notice {
@@ -92,12 +94,15 @@ fn line(event: &Event) -> Line<'_> {
             upstream,
             endpoint_id,
             login,
+            networks,
         } => Line::Forwarding {
             url,
             proto: url.split_once("://").map_or("", |(scheme, _)| scheme),
             upstream,
             endpoint_id,
             login: login.as_deref(),
+            cidr_allow: &networks.allow,
+            cidr_deny: &networks.deny,
         },
         Event::Notice(trouble) => notice(trouble, None),
         Event::UpstreamDown { upstream, trouble } => notice(trouble, Some(upstream)),

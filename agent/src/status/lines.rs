@@ -57,6 +57,7 @@ fn line(event: &Event) -> String {
             upstream,
             endpoint_id,
             login,
+            networks,
         } => {
             let mut line = Line::new("info", "started tunnel");
             line.field("url", url);
@@ -64,6 +65,9 @@ fn line(event: &Event) -> String {
             line.field("endpoint", endpoint_id);
             if let Some(login) = login {
                 line.field("login", login);
+            }
+            if let Some(networks) = networks.describe() {
+                line.field("networks", &networks);
             }
             line.0
         }

@@ -28,6 +28,7 @@ struct Forwarding {
     url: String,
     upstream: String,
     login: Option<String>,
+    networks: Option<String>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -105,6 +106,7 @@ impl Screen {
                 url,
                 upstream,
                 login,
+                networks,
                 endpoint_id: _,
             } => {
                 self.forwarding.retain(|other| other.url != url);
@@ -112,6 +114,7 @@ impl Screen {
                     url,
                     upstream,
                     login,
+                    networks: networks.describe(),
                 });
             }
             Event::Notice(trouble) => self.note(trouble, None, false),
@@ -195,11 +198,15 @@ impl Screen {
         for forwarding in &self.forwarding {
             let text = format!("{} -> {}", forwarding.url, forwarding.upstream);
             rows.push(Row::new(Tone::Good, "Forwarding", &text));
-            let login = forwarding
-                .login
-                .as_deref()
-                .unwrap_or("none: open to everybody");
+            let open = match forwarding.networks {
+                Some(_) => "none",
+                None => "none: open to everybody",
+            };
+            let login = forwarding.login.as_deref().unwrap_or(open);
             rows.push(Row::new(Tone::Plain, "Login", login));
+            if let Some(networks) = &forwarding.networks {
+                rows.push(Row::new(Tone::Plain, "Networks", networks));
+            }
         }
         let counts = format!("{} open, {} in all", now.open, now.total);
         rows.push(Row::new(Tone::Plain, "Connections", &counts));

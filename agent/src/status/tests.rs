@@ -28,6 +28,21 @@ fn forwarding() -> Event {
         upstream: "http://localhost:8080".to_owned(),
         endpoint_id: "ep_1".to_owned(),
         login: Some("google: everybody".to_owned()),
+        networks: Networks::default(),
+    }
+}
+
+fn from_networks(allow: &[&str], deny: &[&str]) -> Event {
+    let owned = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect();
+    Event::Forwarding {
+        url: "tcp://lumen.localhost:20007".to_owned(),
+        upstream: "tcp://localhost:5432".to_owned(),
+        endpoint_id: "ep_2".to_owned(),
+        login: None,
+        networks: Networks {
+            allow: owned(allow),
+            deny: owned(deny),
+        },
     }
 }
 
@@ -63,8 +78,11 @@ fn json_is_as_promised() {
         json_of(&forwarding()),
         json!({"event": "forwarding", "url": "https://quiet-otter.lumen.localhost:4443",
                "proto": "https", "upstream": "http://localhost:8080", "endpoint_id": "ep_1",
-               "login": "google: everybody"})
+               "login": "google: everybody", "cidr_allow": [], "cidr_deny": []})
     );
+    let told = json_of(&from_networks(&["192.0.2.0/24"], &["192.0.2.7"]));
+    assert_eq!(told["cidr_allow"], json!(["192.0.2.0/24"]));
+    assert_eq!(told["cidr_deny"], json!(["192.0.2.7"]));
     let told = json!({"event": "error", "code": "SP_2021",
                       "message": "Anyone with an account at google can sign in.",
                       "next_step": "Add --oauth-allow-domain your-company.com"});
@@ -125,6 +143,26 @@ fn lines_are_logfmt() {
         let expected = format!("t=2026-11-24T10:00:00.123Z {expected}\n");
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
+}
+
+/// An endpoint with address rules is not called open to everybody.
+#[test]
+fn networks_are_shown() {
+    for (allow, deny, words) in [
+        (&["192.0.2.0/24"][..], &[][..], "only 192.0.2.0/24"),
+        (&[], &["192.0.2.7", "::1"], "all but 192.0.2.7, ::1"),
+        (
+            &["192.0.2.0/24"],
+            &["192.0.2.7"],
+            "only 192.0.2.0/24, but not 192.0.2.7",
+        ),
+    ] {
+        let shown = screen(&[online(), from_networks(allow, deny)]);
+        assert!(shown.contains(words), "{shown}");
+        assert!(!shown.contains("everybody"), "{shown}");
+    }
+    let shown = screen(&[online(), from_networks(&[], &[])]);
+    assert!(shown.contains("none: open to everybody"), "{shown}");
 }
 
 /// The screen after some events, without colours and cursor moves of the last drawing.

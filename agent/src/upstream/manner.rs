@@ -2,24 +2,20 @@
 //! the agent may end the TLS in front of it.
 
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 
 use ppp::{v1, v2};
 use proto::bind::ProxyProtocol;
 use proto::head::ProxyAddrs;
-use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs;
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::TlsAcceptor;
+
+use super::EndsTls;
 
 /// How connections to an upstream begin. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Manner {
     pub(crate) proxy_protocol: ProxyProtocol,
     /// Ends the TLS of the bytes that come.
-    pub(crate) ends_tls: Option<TlsAcceptor>,
+    pub(crate) ends_tls: Option<Arc<EndsTls>>,
 }
 
 impl Manner {
@@ -46,37 +42,6 @@ impl fmt::Debug for Manner {
             .field("ends_tls", &self.ends_tls.is_some())
             .finish()
     }
-}
-
-/// Reads what to end TLS with.
-///
-/// # Errors
-/// A sentence that names the file at fault.
-pub(crate) fn read_acceptor(cert: &Path, key: &Path) -> Result<TlsAcceptor, String> {
-    let chain: Vec<_> = CertificateDer::pem_file_iter(cert)
-        .and_then(Iterator::collect)
-        .map_err(|error| format!("the certificate {} cannot be read: {error}", cert.display()))?;
-    if chain.is_empty() {
-        return Err(format!("{} holds no certificate", cert.display()));
-    }
-    let private = PrivateKeyDer::from_pem_file(key)
-        .map_err(|error| format!("the key {} cannot be read: {error}", key.display()))?;
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| {
-            builder
-                .with_no_client_auth()
-                .with_single_cert(chain, private)
-        })
-        .map_err(|error| {
-            format!(
-                "{} and {} are no pair that TLS can be ended with: {error}",
-                cert.display(),
-                key.display()
-            )
-        })?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 fn header_v1(who: Option<ProxyAddrs>) -> String {

@@ -127,6 +127,13 @@ impl From<&io::Error> for Refused {
             Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
                 Self::Certificate("nobody trusted here has signed it".to_owned())
             }
+            Error::InvalidCertificate(CertificateError::Other(wrong)) => {
+                let name = wrong.0.to_string();
+                Self::Certificate(match name.as_str() {
+                    "CaUsedAsEndEntity" => "it has signed itself".to_owned(),
+                    _ => name,
+                })
+            }
             Error::InvalidCertificate(wrong) => Self::Certificate(wrong.to_string()),
             Error::AlertReceived(AlertDescription::NoApplicationProtocol)
             | Error::NoApplicationProtocol => Self::Protocol,

@@ -118,6 +118,8 @@ impl World {
                     sessions: 2,
                     online: online.lock().unwrap().clone(),
                     connections: 3,
+                    raw: 0,
+                    raw_ended: 0,
                     exchanges: 4,
                     resident_bytes: None,
                     links: Vec::new(),
@@ -141,6 +143,7 @@ impl World {
                 })
             }),
             knows_places,
+            tcp_ports: None,
         });
         let key = admin.mint_api_key("tests".to_owned()).await.unwrap().token;
         Self {

@@ -213,6 +213,9 @@ pub(crate) struct StatusView {
     /// Memory of the edge's process, where the system tells.
     pub(crate) memory_resident_bytes: Option<u64>,
     pub(crate) providers: Vec<String>,
+    /// The ports of TCP endpoints, `FIRST-LAST`, where there are some.
+    #[serde(default)]
+    pub(crate) tcp_ports: Option<String>,
     /// Links of the agents that are connected; at most 200.
     pub(crate) links: Vec<LinkView>,
     /// Those online at this edge; at most 200.
@@ -232,6 +235,12 @@ pub(crate) struct EndpointView {
     pub(crate) upstream: String,
     /// The provider whose login is in front, if there is one.
     pub(crate) login: Option<String>,
+    /// The only networks that may connect; empty for all.
+    #[serde(default)]
+    pub(crate) cidr_allow: Vec<String>,
+    /// Networks that may not.
+    #[serde(default)]
+    pub(crate) cidr_deny: Vec<String>,
 }
 
 /// Socket only.
@@ -264,6 +273,12 @@ pub(crate) struct DrainView {
     pub(crate) done: bool,
     /// Exchanges that did not finish in time.
     pub(crate) cut: u64,
+    /// Of the exchanges, raw connections: TCP and TLS.
+    #[serde(default)]
+    pub(crate) raw: u64,
+    /// Quiet raw connections that were ended early.
+    #[serde(default)]
+    pub(crate) raw_ended: u64,
 }
 
 /// Socket only.

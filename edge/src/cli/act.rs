@@ -339,6 +339,9 @@ pub(super) fn check_config(
             "certificate": certificate,
             "certificate_ends": ends.map(|ends| ends.to_string()),
             "cluster_key": settings.cluster_key_source(),
+            "tcp_ports": settings.tcp_ports_text(),
+            "metrics": settings.metrics.map(|address| address.to_string()),
+            "access_log": settings.access_log,
         }));
         return Ok(());
     }
@@ -364,6 +367,26 @@ pub(super) fn check_config(
             format!("from the {}", settings.cluster_key_source()),
         ),
         ("Workers", settings.workers.to_string()),
+        (
+            "TCP ports",
+            settings
+                .tcp_ports_text()
+                .unwrap_or_else(|| "none: agent tcp is refused".to_owned()),
+        ),
+        (
+            "Metrics",
+            settings.metrics.map_or_else(
+                || "none".to_owned(),
+                |address| format!("http://{address}/metrics"),
+            ),
+        ),
+        (
+            "Access log",
+            settings.access_log.as_ref().map_or_else(
+                || "standard error, with the rest of the log".to_owned(),
+                |file| file.display().to_string(),
+            ),
+        ),
     ]);
     let flag = file.map_or_else(String::new, |file| format!(" --config {}", file.display()));
     print::text(&format!(

@@ -1,13 +1,14 @@
 //! How the running edge is, and its polite end.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::act::Asked;
 use super::{CliError, print};
-use crate::admin::views::{DrainView, LinkView, StatusView};
-use crate::server::progress;
+use crate::admin::views::{DrainView, EndpointView, LinkView, StatusView};
+use crate::server::{Open, progress};
 
 impl Asked {
     pub(super) fn status(&self) -> Result<(), CliError> {
@@ -27,18 +28,23 @@ impl Asked {
             |view: DrainView| {
                 let second = view.left_ms.div_ceil(1000);
                 // A drain that is done at once needs no commentary.
-                if last.is_some() && !view.done && said != Some(second) {
+                if last.is_some() && !view.done && view.exchanges > 0 && said != Some(second) {
                     said = Some(second);
                     self.say(
                         &json!({
                             "event": "draining",
                             "exchanges": view.exchanges,
+                            "raw": view.raw,
                             "connections": view.connections,
                             "left_ms": view.left_ms,
                         }),
                         |_| {
                             let left = Duration::from_millis(view.left_ms);
-                            format!("{}\n", progress(view.exchanges, left))
+                            let open = Open {
+                                exchanges: view.exchanges,
+                                raw: view.raw,
+                            };
+                            format!("{}\n", progress(open, left))
                         },
                     );
                 }
@@ -46,16 +52,28 @@ impl Asked {
             },
         )?;
         self.client.wait_until_gone()?;
-        let cut = last.map_or(0, |last| last.cut);
-        self.say(&json!({ "event": "drained", "cut": cut }), |_| {
-            if cut == 0 {
-                "The edge has ended; nothing was cut.\n".to_owned()
-            } else {
-                format!("The edge has ended; exchanges that were cut: {cut}\n")
-            }
-        });
+        let (cut, ended) = last.map_or((0, 0), |last| (last.cut, last.raw_ended));
+        self.say(
+            &json!({ "event": "drained", "cut": cut, "raw_ended": ended }),
+            |_| drained_text(cut, ended),
+        );
         Ok(())
     }
+}
+
+fn drained_text(cut: u64, ended: u64) -> String {
+    let mut text = if cut == 0 {
+        "The edge has ended; nothing was cut.\n".to_owned()
+    } else {
+        format!("The edge has ended; exchanges that were cut: {cut}\n")
+    };
+    if ended > 0 {
+        let _ = writeln!(
+            text,
+            "TCP and TLS connections that were quiet and have been closed: {ended}"
+        );
+    }
+    text
 }
 
 fn status_text(status: &StatusView) -> String {
@@ -78,6 +96,13 @@ fn status_text(status: &StatusView) -> String {
         ("Dashboard", status.dashboard_url.clone()),
         ("API", status.api_url.clone()),
         ("Providers", providers),
+        (
+            "TCP ports",
+            status
+                .tcp_ports
+                .clone()
+                .unwrap_or_else(|| "none".to_owned()),
+        ),
         ("Tunnels", status.tunnels.to_string()),
         ("Endpoints online", status.endpoints_online.to_string()),
         ("Connections", status.connections.to_string()),
@@ -113,14 +138,38 @@ fn status_text(status: &StatusView) -> String {
         .endpoints
         .iter()
         .map(|one| {
-            let login = one.login.clone().unwrap_or_else(|| "public".to_owned());
-            [one.url.clone(), one.upstream.clone(), login, one.id.clone()]
+            [
+                one.url.clone(),
+                one.upstream.clone(),
+                access_text(one),
+                one.id.clone(),
+            ]
         })
         .collect();
     text.push_str(&print::table(
         ["ENDPOINT", "UPSTREAM", "LOGIN", "ID"],
         &rows,
     ));
+    text
+}
+
+/// Who may come: `google, only 203.0.113.0/24`.
+fn access_text(endpoint: &EndpointView) -> String {
+    let mut text = endpoint
+        .login
+        .clone()
+        .unwrap_or_else(|| "public".to_owned());
+    for (word, networks) in [("only", &endpoint.cidr_allow), ("not", &endpoint.cidr_deny)] {
+        match &**networks {
+            [] => {}
+            [one] => {
+                let _ = write!(text, ", {word} {one}");
+            }
+            [first, more @ ..] => {
+                let _ = write!(text, ", {word} {first} and {} more", more.len());
+            }
+        }
+    }
     text
 }
 

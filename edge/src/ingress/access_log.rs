@@ -37,7 +37,7 @@ impl Record {
             client: connection.peer.ip(),
             version: connection.version,
             method: request.method().clone(),
-            path: request.uri().path().chars().take(PATH_MAX).collect(),
+            path: clip(request.uri().path()).to_owned(),
             host: String::new(),
             endpoint: None,
             session: None,
@@ -86,6 +86,12 @@ impl Record {
     }
 }
 
+/// Cuts a path to what is logged of it.
+fn clip(path: &str) -> &str {
+    path.get(..path.floor_char_boundary(PATH_BYTES_MAX))
+        .unwrap_or_default()
+}
+
 /// Filter records by this target.
 pub(crate) const ACCESS: &str = "access";
-const PATH_MAX: usize = 1024;
+const PATH_BYTES_MAX: usize = 1024;

@@ -196,7 +196,7 @@ impl Exchange {
             }
             // A head alone goes out as it is written.
             Version::Http2 if answer.body.size_hint().exact() == Some(0) => answer,
-            Version::Http2 => deliver(answer, permit, connection, open).await,
+            Version::Http2 => Box::pin(deliver(answer, permit, connection, open)).await,
         }
     }
 
@@ -230,7 +230,7 @@ impl Exchange {
     ) -> End {
         let end = {
             let items = feed.items.clone();
-            let pump = async {
+            let mut pump = std::pin::pin!(async {
                 for frame in early {
                     if let Err(end) = push(&items, Item::Frame(frame)).await {
                         return end;
@@ -247,12 +247,12 @@ impl Exchange {
                 push(&items, Item::End)
                     .await
                     .map_or_else(|end| end, |()| End::Complete)
-            };
+            });
             tokio::select! {
                 biased;
                 reason = self.permit.cut() => End::Cut(reason),
                 () = feed.items.closed() => End::ClientGone,
-                end = upstream.beside(pump) => end,
+                end = upstream.beside(pump.as_mut()) => end,
             }
         };
         // hyper lets go of a body with a length at its last byte, not at its end.
@@ -338,7 +338,7 @@ impl Exchange {
         };
         let on_upstream = hyper::upgrade::on(&mut response);
         let (protocol, on_client, side) = client.begin(&self.connection);
-        let both = async { tokio::try_join!(on_upstream, on_client) };
+        let mut both = std::pin::pin!(async { tokio::try_join!(on_upstream, on_client) });
         // The kill is ordered before the other branches are dropped: the client's socket may be in one of
         // them by now, and closes with a reset only if it knows.
         let cut = async {
@@ -354,7 +354,7 @@ impl Exchange {
                 return End::Cut(reason);
             }
             () = self.connection.is_gone() => return End::ClientGone,
-            both = upstream.beside(both) => both,
+            both = upstream.beside(both.as_mut()) => both,
         };
         let Ok((upstream_io, client_io)) = both else {
             side.order_reset();

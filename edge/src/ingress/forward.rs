@@ -21,12 +21,14 @@ use crate::ingress::body::ResponseBody;
 use crate::ingress::connection::{Connection, Version};
 use crate::ingress::exchange::{Answer, Exchange, NoAnswer};
 use crate::ingress::headers;
+use crate::ingress::pick::Picking;
 use crate::ingress::pool::{IDLE_MAX, Key};
 use crate::ingress::request::{RequestBody, Target, hold_for_continue};
 use crate::ingress::upgrade::{Client, Protocol};
 use crate::ingress::upstream::Upstream;
 use crate::ingress::websocket::{self, Extended};
 use crate::model::session::CutReason;
+use crate::tunnel::lanes::{Carried, Lane};
 use crate::tunnel::registry::{Binding, Serving, Tunnel};
 use crate::tunnel::stream::{AgentStream, NotOpened};
 
@@ -81,31 +83,22 @@ pub(crate) async fn open(
     connection: &Connection,
     reuse: Reuse,
 ) -> Result<Opened, Code> {
-    let registry = &worker.ingress.registry;
     let endpoint = permit.endpoint().id;
     if worker.exchanges.load(Ordering::Relaxed) >= worker.exchanges_max {
         return Err(Code::EdgeBusy);
     }
-    let mut tried = Vec::new();
-    let mut failed = Code::EndpointOffline;
-    let mut picked = registry.pick(endpoint, &tried);
-    if picked.is_none() {
-        tokio::select! {
-            biased;
-            reason = permit.cut() => return Err(code_of(reason)),
-            () = registry.returned(endpoint) => picked = registry.pick(endpoint, &tried),
-        }
-    }
-    while let Some(binding) = picked {
-        let tunnel = &binding.tunnel;
+    let mut picking = Picking::new(&worker.ingress.registry, endpoint);
+    loop {
+        let (binding, lane) = picking.next(permit).await?;
         let key = Key {
             endpoint,
-            tunnel: tunnel.id,
+            tunnel: binding.tunnel.id,
             generation: binding.generation,
+            lane: lane.number,
         };
         // An upstream that was told who connected is told once: its connection is that client's.
         let proxy = binding.proxy_addrs(connection.peer, connection.local);
-        let load = Load::on(&binding, worker);
+        let load = Load::on(&binding, &lane, worker);
         if let Reuse::IdleFor(age_max) = reuse
             && proxy.is_none()
             && let Some(upstream) = idle(worker, connection, &key, age_max).await
@@ -119,7 +112,8 @@ pub(crate) async fn open(
         let fresh = tokio::select! {
             biased;
             reason = permit.cut() => return Err(code_of(reason)),
-            fresh = fresh(worker, &binding, key, proxy) => fresh,
+            // Boxed: it is rare, and every connection has room for what is not.
+            fresh = Box::pin(fresh(worker, &binding, &lane, key, proxy)) => fresh,
         };
         let opened = fresh.map(|upstream| Opened {
             upstream,
@@ -128,19 +122,9 @@ pub(crate) async fn open(
         });
         match opened {
             Ok(opened) => return Ok(opened),
-            Err(refused) => {
-                tracing::debug!(code = %refused.code, message = refused.message, "stream not opened");
-                if refused.is_link_lost {
-                    registry.unbind(endpoint, tunnel.id);
-                } else {
-                    failed = refused.code;
-                }
-                tried.push(tunnel.id);
-                picked = registry.pick(endpoint, &tried);
-            }
+            Err(refused) => picking.refused(&binding, &lane, &refused),
         }
     }
-    Err(failed)
 }
 
 /// An idle connection that is still alive.
@@ -162,6 +146,7 @@ async fn idle(
 async fn fresh(
     worker: &Worker,
     binding: &Binding,
+    lane: &Lane,
     key: Key,
     proxy: Option<ProxyAddrs>,
 ) -> Result<Upstream, NotOpened> {
@@ -177,7 +162,8 @@ async fn fresh(
         proxy,
         ..StreamHead::new(StreamKind::Http, key.endpoint, key.generation)
     };
-    let stream = AgentStream::open(&tunnel.link, &head).await?;
+    let stream = AgentStream::open(&lane.link, &head).await?;
+    tunnel.lanes.opened(lane);
     let serving = &binding.serving;
     let upstream = match serving.upstream_protocol {
         UpstreamProtocol::Http2 => Upstream::http2(stream, key, slot, serving.scheme.clone()).await,
@@ -216,14 +202,7 @@ pub(crate) async fn forward(
         pool: Arc::clone(&worker.pool),
     };
     let answer = match exchange.run(opened.upstream, request).await {
-        Err(NoAnswer::Again(again)) => {
-            let (mut exchange, mut request) = *again;
-            tracing::debug!("an idle connection was dead: once more on a fresh one");
-            let opened = open(&mut exchange.permit, worker, connection, Reuse::Never).await?;
-            exchange.load = opened.load;
-            address(&mut request, &opened.serving);
-            exchange.run(opened.upstream, request).await
-        }
+        Err(NoAnswer::Again(again)) => Box::pin(once_more(*again, worker, connection)).await,
         answer => answer,
     };
     match answer {
@@ -235,6 +214,21 @@ pub(crate) async fn forward(
         Err(NoAnswer::Cut(reason)) => Err(code_of(reason)),
         Err(NoAnswer::Again(_)) => Err(Code::UpstreamClosed),
     }
+}
+
+/// Sends a request again whose idle connection was found dead, on a fresh one.
+async fn once_more(
+    (mut exchange, mut request): (Exchange, Request<RequestBody>),
+    worker: &Worker,
+    connection: &Connection,
+) -> Result<Answer, NoAnswer> {
+    tracing::debug!("an idle connection was dead: once more on a fresh one");
+    let opened = open(&mut exchange.permit, worker, connection, Reuse::Never)
+        .await
+        .map_err(NoAnswer::Failed)?;
+    exchange.load = opened.load;
+    address(&mut request, &opened.serving);
+    exchange.run(opened.upstream, request).await
 }
 
 /// Makes a client's request the upstream's.
@@ -384,15 +378,17 @@ pub(crate) const fn code_of(reason: CutReason) -> Code {
 #[derive(Debug)]
 pub(crate) struct Load {
     tunnel: Arc<Tunnel>,
+    _on_lane: Carried,
     on_worker: Arc<AtomicUsize>,
 }
 
 impl Load {
-    fn on(binding: &Binding, worker: &Worker) -> Self {
+    fn on(binding: &Binding, lane: &Arc<Lane>, worker: &Worker) -> Self {
         binding.tunnel.open_streams.fetch_add(1, Ordering::Relaxed);
         worker.exchanges.fetch_add(1, Ordering::Relaxed);
         Self {
             tunnel: Arc::clone(&binding.tunnel),
+            _on_lane: Carried::on(lane),
             on_worker: Arc::clone(&worker.exchanges),
         }
     }

@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use proto::code::Code;
 use tower::ServiceExt;
 
-use crate::auth::{Auth, Verdict};
+use crate::auth::{Auth, Reply, Verdict};
 use crate::ingress::Worker;
 use crate::ingress::access_log::Record;
 use crate::ingress::body::ResponseBody;
@@ -30,7 +30,10 @@ pub(crate) async fn handle(
     let ingress = &worker.ingress;
     let translated = websocket::translate(&mut request);
     let is_extended = translated == Ok(true);
-    let asker = Asker::of(secret::new_id(ingress.clock.unix_ms()), &request);
+    let asker = Asker::of(
+        secret::new_id_drawn_ahead(ingress.clock.unix_ms()),
+        &request,
+    );
     let mut record = Record::begin(ingress.clock, connection, &request, asker.request_id);
     let target = translated.and_then(|_| {
         Target::of(
@@ -66,30 +69,30 @@ async fn dispatch(
     let ingress = &worker.ingress;
     record.host(&target.host);
     match ingress.site.reserved(&target.host) {
-        Some(ReservedHost::Auth) => match collect(request, ingress.limits.body_idle).await {
-            Ok(request) => respond::reply(
-                ingress.auth.auth_host(request, connection.peer.ip()).await,
-                asker,
-            ),
-            Err(code) => respond::failure(code, asker),
-        },
-        Some(ReservedHost::Api) => through(&ingress.api, request, connection, asker).await,
+        // What the edge answers itself is boxed: every connection has room for what is not.
+        Some(ReservedHost::Auth) => {
+            let client = connection.peer.ip();
+            let answer = async {
+                let request = collect(request, ingress.limits.body_idle).await?;
+                Ok(ingress.auth.auth_host(request, client).await)
+            };
+            own(Box::pin(answer).await, asker)
+        }
+        Some(ReservedHost::Api) => {
+            Box::pin(through(&ingress.api, request, connection, asker)).await
+        }
         Some(ReservedHost::Dashboard) => {
-            through(&ingress.dashboard, request, connection, asker).await
+            Box::pin(through(&ingress.dashboard, request, connection, asker)).await
         }
         Some(ReservedHost::Connect) => respond::failure(Code::UnknownHost, asker),
         None => match ingress.routes.find(&target.host) {
             Some(route) if Auth::is_reserved(target.path_and_query.path()) => {
-                match collect(request, ingress.limits.body_idle).await {
-                    Ok(request) => respond::reply(
-                        ingress
-                            .auth
-                            .endpoint_path(&route, request, connection.peer.ip())
-                            .await,
-                        asker,
-                    ),
-                    Err(code) => respond::failure(code, asker),
-                }
+                let client = connection.peer.ip();
+                let answer = async {
+                    let request = collect(request, ingress.limits.body_idle).await?;
+                    Ok(ingress.auth.endpoint_path(&route, request, client).await)
+                };
+                own(Box::pin(answer).await, asker)
             }
             Some(route) => serve(worker, connection, route, request, target, asker, record).await,
             None => respond::failure(Code::UnknownHost, asker),
@@ -135,6 +138,14 @@ async fn serve(
     };
     match forward::forward(permit, opened, worker, connection, passed).await {
         Ok(response) => response,
+        Err(code) => respond::failure(code, asker),
+    }
+}
+
+/// The answer of a path that is the edge's own.
+fn own(answer: Result<Reply, Code>, asker: &Asker) -> Response<ResponseBody> {
+    match answer {
+        Ok(reply) => respond::reply(reply, asker),
         Err(code) => respond::failure(code, asker),
     }
 }

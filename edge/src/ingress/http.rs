@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,7 +41,8 @@ pub(crate) async fn serve(
         return;
     };
     let ends = Ends { client: peer, edge };
-    let begin = hello::begin(ingress, &tls, stream, ends, place);
+    // Boxed, as all that is over soon or rare: the connection lives for long.
+    let begin = Box::pin(hello::begin(ingress, &tls, stream, ends, place));
     let (stream, ends, place) = match tokio::time::timeout(ingress.limits.handshake, begin).await {
         Ok(Ok(Begun::Tls {
             stream,
@@ -53,7 +55,9 @@ pub(crate) async fn serve(
             early,
             record,
             place: _place,
-        })) => return hello::serve_raw(ingress, permit, client, early, record).await,
+        })) => {
+            return Box::pin(hello::serve_raw(ingress, permit, client, early, record)).await;
+        }
         Ok(Err(error)) => {
             ingress.metrics.not_served(error.counted());
             tracing::debug!(
@@ -110,14 +114,16 @@ pub(crate) async fn serve(
     });
     match version {
         Version::Http1 => {
-            let served = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(ingress.limits.header_read)
-                .max_headers(HEADERS_MAX)
-                .max_buf_size(ingress.limits.head_bytes_max)
-                .serve_connection(io, service)
-                .with_upgrades();
-            let cut_off = race(ingress, &connection, served, |served| {
+            let mut served = std::pin::pin!(
+                http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(ingress.limits.header_read)
+                    .max_headers(HEADERS_MAX)
+                    .max_buf_size(ingress.limits.head_bytes_max)
+                    .serve_connection(io, service)
+                    .with_upgrades()
+            );
+            let cut_off = race(ingress, &connection, served.as_mut(), |served| {
                 served.graceful_shutdown();
             })
             .await;
@@ -126,7 +132,8 @@ pub(crate) async fn serve(
         }
         Version::Http2 => {
             let served = http2_builder(ingress, &connection).serve_connection(io, service);
-            let cut_off = race(ingress, &connection, served, |served| {
+            let mut served = Box::pin(served);
+            let cut_off = race(ingress, &connection, served.as_mut(), |served| {
                 served.graceful_shutdown();
             })
             .await;
@@ -156,14 +163,13 @@ fn http2_builder(ingress: &Ingress, connection: &Connection) -> http2::Builder<S
 async fn race<C, E>(
     ingress: &Ingress,
     connection: &Connection,
-    served: C,
-    end_politely: impl Fn(std::pin::Pin<&mut C>),
+    mut served: Pin<&mut C>,
+    end_politely: impl Fn(Pin<&mut C>),
 ) -> Option<CutOff>
 where
     C: Future<Output = Result<(), E>>,
     E: std::error::Error + 'static,
 {
-    let mut served = std::pin::pin!(served);
     // Looked at after the connection in each turn: it relies on that.
     let mut tail = std::pin::pin!(tail::Watch::new(connection));
     let ended = tokio::select! {

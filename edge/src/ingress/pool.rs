@@ -17,6 +17,8 @@ pub(crate) struct Key {
     pub(crate) endpoint: EndpointId,
     pub(crate) tunnel: TunnelId,
     pub(crate) generation: u64,
+    /// Which link of the tunnel.
+    pub(crate) lane: u32,
 }
 
 /// Idle connections, the newest last.

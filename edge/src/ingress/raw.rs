@@ -8,6 +8,7 @@
 pub(crate) mod carry;
 mod client;
 mod record;
+mod tally;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,13 +20,16 @@ use proto::head::{StreamHead, StreamKind};
 use crate::auth::Permit;
 use crate::ingress::Ingress;
 use crate::ingress::forward::code_of;
+use crate::ingress::pick::Picking;
 use crate::ingress::proxied::Ends;
-use crate::ingress::raw::carry::Counts;
+use crate::ingress::raw::carry::{Counts, End};
+use crate::tunnel::lanes::{Carried, Lane};
 use crate::tunnel::registry::{Registry, Slot, Tunnel};
 use crate::tunnel::stream::{AgentStream, NotOpened};
 
 pub(crate) use client::ClientIo;
 pub(crate) use record::Record;
+pub(crate) use tally::Tally;
 
 /// Serves one connection that was let in, to its end, and writes its record.
 ///
@@ -47,8 +51,13 @@ pub(crate) async fn serve(
         }
     };
     let counts = Counts::default();
-    let end = carry::carry(&mut permit, client, early, stream, &counts).await;
-    drop((held, permit));
+    let counted = ingress.raw.count();
+    let drain = &ingress.shutdown;
+    let end = carry::carry(&mut permit, client, early, stream, &counts, drain).await;
+    if end == End::Drained {
+        ingress.raw.note_ended();
+    }
+    drop((held, permit, counted));
     record.end(ingress, &counts, end);
     Ok(())
 }
@@ -58,18 +67,24 @@ type Held = (Open, Slot);
 
 /// Counts a connection on its tunnel until dropped.
 #[derive(Debug)]
-struct Open(Arc<Tunnel>);
+struct Open {
+    tunnel: Arc<Tunnel>,
+    _on_lane: Carried,
+}
 
 impl Open {
-    fn on(tunnel: &Arc<Tunnel>) -> Self {
+    fn on(tunnel: &Arc<Tunnel>, lane: &Arc<Lane>) -> Self {
         tunnel.open_streams.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(tunnel))
+        Self {
+            tunnel: Arc::clone(tunnel),
+            _on_lane: Carried::on(lane),
+        }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open_streams.fetch_sub(1, Ordering::Relaxed);
+        self.tunnel.open_streams.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -81,17 +96,9 @@ async fn open(
     ends: Ends,
 ) -> Result<(AgentStream, Held), Code> {
     let endpoint = permit.endpoint().id;
-    let mut tried = Vec::new();
-    let mut failed = Code::EndpointOffline;
-    let mut picked = registry.pick(endpoint, &tried);
-    if picked.is_none() {
-        tokio::select! {
-            biased;
-            reason = permit.cut() => return Err(code_of(reason)),
-            () = registry.returned(endpoint) => picked = registry.pick(endpoint, &tried),
-        }
-    }
-    while let Some(binding) = picked {
+    let mut picking = Picking::new(registry, endpoint);
+    loop {
+        let (binding, lane) = picking.next(permit).await?;
         let tunnel = &binding.tunnel;
         let head = StreamHead {
             proxy: binding.proxy_addrs(ends.client, ends.edge),
@@ -99,29 +106,22 @@ async fn open(
         };
         let opened = match tunnel.reserve() {
             Some(slot) => {
-                let open = Open::on(tunnel);
+                let open = Open::on(tunnel, &lane);
                 tokio::select! {
                     biased;
                     reason = permit.cut() => return Err(code_of(reason)),
-                    stream = AgentStream::open(&tunnel.link, &head) => stream,
+                    stream = AgentStream::open(&lane.link, &head) => stream,
                 }
                 .map(|stream| (stream, (open, slot)))
             }
             None => Err(NotOpened::new(Code::TunnelBusy, "")),
         };
         match opened {
-            Ok(opened) => return Ok(opened),
-            Err(refused) => {
-                tracing::debug!(code = %refused.code, message = refused.message, "stream not opened");
-                if refused.is_link_lost {
-                    registry.unbind(endpoint, tunnel.id);
-                } else {
-                    failed = refused.code;
-                }
-                tried.push(tunnel.id);
-                picked = registry.pick(endpoint, &tried);
+            Ok(opened) => {
+                tunnel.lanes.opened(&lane);
+                return Ok(opened);
             }
+            Err(refused) => picking.refused(&binding, &lane, &refused),
         }
     }
-    Err(failed)
 }

@@ -165,10 +165,12 @@ impl Upstream {
         let fault = request.body().fault();
         let sent = match &mut self.sender {
             Sender::Http1(sender) => {
-                let response = sender.try_send_request(request);
-                self.driver.beside(response).await
+                let mut response = std::pin::pin!(sender.try_send_request(request));
+                self.driver.beside(response.as_mut()).await
             }
-            Sender::Http2(sender, _) => match sender.ask(&mut self.driver, request).await {
+            // Boxed, as all that is rare on the way of a request: each connection has room for the largest.
+            Sender::Http2(sender, _) => match Box::pin(sender.ask(&mut self.driver, request)).await
+            {
                 Ok(sent) => sent,
                 Err(code) => {
                     return Err(Box::new(NoResponse {
@@ -231,7 +233,7 @@ impl Upstream {
     }
 
     /// Polls the connection while `work` is under way.
-    pub(crate) async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
+    pub(crate) async fn beside<T>(&mut self, work: Pin<&mut impl Future<Output = T>>) -> T {
         self.driver.beside(work).await
     }
 
@@ -240,7 +242,7 @@ impl Upstream {
         let Self { sender, driver, .. } = self;
         let ready = async {
             match sender {
-                Sender::Http1(sender) => driver.beside(sender.ready()).await,
+                Sender::Http1(sender) => driver.beside(std::pin::pin!(sender.ready())).await,
                 Sender::Http2(http2::Sender { sender, .. }, tasks) => {
                     driver.until(|| tasks.is_quiet()).await;
                     sender.ready().await
@@ -335,8 +337,7 @@ impl std::fmt::Debug for Upstream {
 
 impl Driver {
     /// The connection's own end is not an answer: `work` hears of it through hyper.
-    async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
-        let mut work = std::pin::pin!(work);
+    async fn beside<T>(&mut self, mut work: Pin<&mut impl Future<Output = T>>) -> T {
         std::future::poll_fn(|cx| {
             if let Poll::Ready(done) = work.as_mut().poll(cx) {
                 return Poll::Ready(done);

@@ -9,6 +9,8 @@ pub(crate) enum RawEnd {
     ClientGone,
     UpstreamGone,
     Idle,
+    /// Ended by a drain: nothing was under way.
+    Drained,
     Cut,
     /// Nothing was carried.
     Refused,
@@ -75,11 +77,12 @@ fn rows<T, const N: usize>(
     words.iter().map(|(_, word)| *word).zip(values).collect()
 }
 
-const RAW: [(RawEnd, &str); 6] = [
+const RAW: [(RawEnd, &str); 7] = [
     (RawEnd::Complete, "complete"),
     (RawEnd::ClientGone, "client_gone"),
     (RawEnd::UpstreamGone, "upstream_gone"),
     (RawEnd::Idle, "idle"),
+    (RawEnd::Drained, "drained"),
     (RawEnd::Cut, "cut"),
     (RawEnd::Refused, "refused"),
 ];

@@ -21,15 +21,22 @@ pub(super) struct Inside {
     pub(super) cut: Arc<AtomicU64>,
 }
 
+/// What is not finished.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Open {
+    pub(crate) exchanges: u64,
+    /// Of them, connections of TCP and TLS endpoints.
+    pub(crate) raw: u64,
+}
+
 impl Inside {
     /// Closes the doors and waits until everybody has left; at `limit`, or as soon as `now` resolves,
-    /// what is left is cut. `say` hears, once a second, how many exchanges are open and how much time
-    /// is left.
+    /// what is left is cut. `say` hears, once a second, what is open and how much time is left.
     pub(super) async fn leave(
         &self,
         limit: Duration,
         now: impl Future<Output = ()>,
-        mut say: impl FnMut(u64, Duration),
+        mut say: impl FnMut(Open, Duration),
     ) {
         self.ingress.shutdown.begin();
         let until = Instant::now() + limit;
@@ -53,10 +60,19 @@ impl Inside {
                 }
                 _ = every.tick() => {
                     let left = until.saturating_duration_since(Instant::now());
-                    say(self.exchanges(), left);
+                    let open = Open {
+                        exchanges: self.exchanges(),
+                        raw: self.ingress.raw.open(),
+                    };
+                    say(open, left);
                 }
             }
         }
+        tracing::info!(
+            exchanges_cut = self.cut.load(Ordering::Relaxed),
+            raw_ended = self.ingress.raw.ended(),
+            "drained"
+        );
         self.ingress.shutdown.set_emptied();
     }
 

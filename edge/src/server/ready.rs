@@ -1,11 +1,12 @@
 //! What an edge says once it is ready: a line for programs, or the next steps for people.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::data_dir_flag;
+use crate::config::{Settings, data_dir_flag};
 use crate::model::site::{ReservedHost, Site};
+use crate::server::drain::Open;
 
 /// Where everything is.
 #[derive(Debug)]
@@ -13,6 +14,7 @@ pub(super) struct Ready {
     domain: String,
     listen: SocketAddr,
     data_dir: PathBuf,
+    tcp_ports: Option<String>,
     ca_file: Option<PathBuf>,
     auth_url: String,
     api_url: String,
@@ -25,13 +27,14 @@ impl Ready {
     pub(super) fn new(
         site: &Site,
         listen: SocketAddr,
-        data_dir: &Path,
+        settings: &Settings,
         ca_file: Option<PathBuf>,
     ) -> Self {
         Self {
             domain: site.domain.clone(),
             listen,
-            data_dir: data_dir.to_owned(),
+            data_dir: settings.data_dir.clone(),
+            tcp_ports: settings.tcp_ports_text(),
             ca_file,
             auth_url: site.url(ReservedHost::Auth),
             api_url: site.url(ReservedHost::Api),
@@ -54,6 +57,7 @@ pub(super) fn announce(ready: &Ready, json: bool) {
             "listen": ready.listen.to_string(),
             "port": ready.listen.port(),
             "data_dir": ready.data_dir,
+            "tcp_ports": ready.tcp_ports,
             "ca_file": ready.ca_file,
             "auth_url": ready.auth_url,
             "api_url": ready.api_url,
@@ -73,6 +77,9 @@ pub(super) fn announce(ready: &Ready, json: bool) {
             "Development CA: {} (let your browser trust it, or accept its warning)",
             ca_file.display()
         );
+    }
+    if let Some(ports) = &ready.tcp_ports {
+        println!("Ports for agent tcp: {ports}");
     }
     if let Some(address) = ready.metrics {
         println!("Metrics: http://{address}/metrics");
@@ -98,26 +105,34 @@ pub(super) fn announce(ready: &Ready, json: bool) {
     clippy::print_stdout,
     reason = "what `edge serve` prints is its interface"
 )]
-pub(super) fn draining(exchanges: u64, left: Duration, json: bool) {
+pub(super) fn draining(open: Open, left: Duration, json: bool) {
     if json {
         let line = serde_json::json!({
             "event": "draining",
-            "exchanges": exchanges,
+            "exchanges": open.exchanges,
+            "raw": open.raw,
             "left_ms": u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
         });
         println!("{line}");
-    } else {
-        println!("Draining: {}", progress(exchanges, left));
+    } else if open.exchanges > 0 {
+        println!("Draining: {}", progress(open, left));
     }
 }
 
-/// `3 exchanges open, 7 s left`.
-pub(crate) fn progress(exchanges: u64, left: Duration) -> String {
+/// `3 exchanges open, 7 s left`; of raw connections, which nobody can tell to finish, it says more.
+pub(crate) fn progress(open: Open, left: Duration) -> String {
+    let Open { exchanges, raw } = open;
     let what = if exchanges == 1 {
         "exchange"
     } else {
         "exchanges"
     };
     let left = left.as_millis().div_ceil(1000);
-    format!("{exchanges} {what} open, {left} s left")
+    if raw == 0 {
+        format!("{exchanges} {what} open, {left} s left")
+    } else {
+        format!(
+            "{exchanges} {what} open, {raw} of them raw TCP or TLS, {left} s until they are cut"
+        )
+    }
 }

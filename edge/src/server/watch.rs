@@ -12,6 +12,7 @@ use crate::admin::{LinkPresence, Presence};
 use crate::clock::Clock;
 use crate::ingress::Ingress;
 use crate::ingress::listener::Admission;
+use crate::ingress::raw::Tally;
 use crate::metrics::Now;
 use crate::server::StartError;
 use crate::session::live::Live;
@@ -80,7 +81,7 @@ fn now(ingress: &Ingress, admission: &Admission, live: &Live, log: &Log) -> Now 
     };
     for tunnel in tunnels {
         now.streams += tunnel.load();
-        now.link_bytes += tunnel.link.held();
+        now.link_bytes += tunnel.held();
         let transport = tunnel.link.transport();
         match now.links.iter_mut().find(|(name, _)| *name == transport) {
             Some((_, count)) => *count += 1,
@@ -98,6 +99,7 @@ pub(super) struct Present {
     pub(super) shutdown: Shutdown,
     /// See [`super::drain::Inside`].
     pub(super) cut: Arc<AtomicU64>,
+    pub(super) raw: Tally,
 }
 
 /// What the operator is told of this edge.
@@ -113,6 +115,7 @@ pub(super) fn presence(
         admission,
         shutdown,
         cut,
+        raw,
     } = inside;
     Box::new(move || {
         let links: Vec<_> = registry
@@ -126,7 +129,7 @@ pub(super) fn presence(
                 os: tunnel.os.clone(),
                 round_trip: tunnel.link.round_trip(),
                 streams: tunnel.load(),
-                held_bytes: tunnel.link.held(),
+                held_bytes: tunnel.held(),
                 endpoints: registry.served_by(tunnel.id),
             })
             .collect();
@@ -142,6 +145,8 @@ pub(super) fn presence(
             links,
             is_emptied: shutdown.has_emptied(),
             cut: cut.load(Ordering::Relaxed),
+            raw: raw.open(),
+            raw_ended: raw.ended(),
         }
     })
 }

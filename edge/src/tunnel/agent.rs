@@ -14,7 +14,7 @@ use proto::bind::BindRequest;
 use proto::code::Code;
 use proto::codec;
 use proto::control::edge::{Answer, Config, EdgeControl, Event};
-use proto::id::{AuthtokenId, EndpointId, InstanceId};
+use proto::id::{AuthtokenId, EndpointId, InstanceId, TunnelId};
 use proto::limits;
 use proto::silence::{Silence, Verdict};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -24,6 +24,7 @@ use crate::secret;
 use crate::shutdown::Shutdown;
 use crate::store::StoreError;
 use crate::tunnel::bind::{Asker, Granted, Refusal};
+use crate::tunnel::lanes::{Lanes, OnTunnel};
 use crate::tunnel::link::{Link, LinkStream};
 use crate::tunnel::listen::{Place, Tunnels};
 use crate::tunnel::registry::{Binding, Close, Joined, Serving, Tunnel};
@@ -59,7 +60,8 @@ pub(super) async fn serve(tunnels: Tunnels, link: Link, stranger: Place) {
         to,
         received: BytesMut::new(),
         stranger: Some(stranger),
-        joined: None,
+        place: None,
+        carried: (0, Duration::ZERO),
         silence: Silence::new(Duration::ZERO),
         look_at: Duration::ZERO,
         bound: HashMap::new(),
@@ -79,7 +81,9 @@ struct Driver {
     /// Held until the agent has authenticated.
     stranger: Option<Place>,
     /// Present once the agent has authenticated.
-    joined: Option<Joined>,
+    place: Option<Authenticated>,
+    /// What a lane had carried when it was last seen to carry something, and when that was.
+    carried: (u64, Duration),
     silence: Silence,
     /// When to look at it next.
     look_at: Duration,
@@ -88,8 +92,14 @@ struct Driver {
     outcomes: FuturesUnordered<BoxFuture<'static, Outcome>>,
 }
 
+/// What a link has become.
+enum Authenticated {
+    Tunnel(Joined),
+    Lane(OnTunnel),
+}
+
 enum Outcome {
-    Authenticated(Result<Joined, (Code, String)>),
+    Authenticated(Result<Authenticated, (Code, String)>),
     Bound {
         request: u32,
         outcome: Box<Result<(Granted, CancellationToken), Refusal>>,
@@ -111,7 +121,7 @@ impl Driver {
                 .poll_timeout()
                 .map_or(self.look_at, |at| at.min(self.look_at))
                 .saturating_sub(now);
-            let tunnel = self.tunnel();
+            let (tunnel, is_lane) = (self.tunnel(), self.lane().is_some());
             tokio::select! {
                 biased;
                 () = self.link.closed() => break None,
@@ -121,6 +131,13 @@ impl Driver {
                 () = shutdown.begun(), if !draining => {
                     draining = true;
                     self.machine.drain(self.now(), &[]);
+                }
+                () = ended(tunnel.as_deref()), if is_lane => {
+                    let code = Code::AgentGone;
+                    self.machine.close(self.now(), code, "the tunnel has ended", false);
+                }
+                lanes = wanted(tunnel.as_deref()), if !draining && !is_lane => {
+                    self.machine.widen(self.now(), lanes);
                 }
                 () = dispensable(&shutdown, tunnel.as_deref()), if draining => {
                     let code = Code::EdgeDraining;
@@ -162,6 +179,7 @@ impl Driver {
                     id,
                     secret,
                     instance,
+                    joins,
                     agent_version,
                     os,
                     ..
@@ -171,7 +189,7 @@ impl Driver {
                         self.link.clone(),
                         id,
                         secret::sha256(secret.expose()),
-                        instance,
+                        (instance, joins),
                         (agent_version, os),
                     );
                     self.outcomes
@@ -196,9 +214,12 @@ impl Driver {
         if now < self.look_at {
             return;
         }
-        let tunnel = self.joined.as_ref().map(|joined| &joined.tunnel);
-        let is_awaited =
-            tunnel.is_some_and(|tunnel| tunnel.open_streams.load(Ordering::Relaxed) > 0);
+        let is_awaited = match &self.place {
+            Some(Authenticated::Tunnel(joined)) => joined.tunnel.load() > 0,
+            Some(Authenticated::Lane(on)) => on.lane.load() > 0,
+            None => false,
+        };
+        self.let_go_of_an_idle_lane(now);
         self.look_at = now + Silence::look_after(is_awaited);
         match self.silence.look(now, self.link.received(), is_awaited) {
             Verdict::Lives => {}
@@ -208,6 +229,21 @@ impl Driver {
                 let code = Code::ControlTimeout;
                 self.link.close(u32::from(code.number()), code.meaning());
             }
+        }
+    }
+
+    /// A lane that carries nothing costs memory on both sides.
+    fn let_go_of_an_idle_lane(&mut self, now: Duration) {
+        let Some(lane) = self.lane().map(|on| &on.lane) else {
+            return;
+        };
+        let (load, carried) = (lane.load(), lane.carried());
+        let (before, since) = self.carried;
+        if load > 0 || carried != before {
+            self.carried = (carried, now);
+        } else if now.saturating_sub(since) >= LANE_IDLE {
+            let code = Code::LaneUnneeded;
+            self.machine.close(now, code, code.meaning(), false);
         }
     }
 
@@ -232,9 +268,20 @@ impl Driver {
     }
 
     fn bind(&mut self, request: BindRequest) {
-        let Some(tunnel) = self.tunnel() else {
-            return; // the machine gives no bind before it has authenticated
+        let Some(Authenticated::Tunnel(Joined { tunnel, .. })) = &self.place else {
+            // The machine gives no bind before it has authenticated: this is a lane.
+            let code = Code::ControlViolation;
+            self.machine.answer(
+                self.now(),
+                Answer::BindRefused {
+                    request: request.request,
+                    code,
+                    message: "a lane serves no endpoint of its own".to_owned(),
+                },
+            );
+            return;
         };
+        let tunnel = Arc::clone(tunnel);
         let tunnels = self.tunnels.clone();
         self.outcomes.push(Box::pin(async move {
             let number = request.request;
@@ -260,7 +307,21 @@ impl Driver {
     fn settle(&mut self, outcome: Outcome) {
         let now = self.now();
         match outcome {
-            Outcome::Authenticated(Ok(joined)) => {
+            Outcome::Authenticated(Ok(Authenticated::Lane(on))) => {
+                let id = on.tunnel.id;
+                tracing::info!(
+                    tunnel.id = %id,
+                    lane = on.lane.number,
+                    link.transport = on.lane.link.transport(),
+                    "lane up"
+                );
+                self.carried = (0, now);
+                self.place = Some(Authenticated::Lane(on));
+                self.stranger = None;
+                self.machine
+                    .answer(now, Answer::Authenticated { tunnel: id });
+            }
+            Outcome::Authenticated(Ok(Authenticated::Tunnel(joined))) => {
                 let id = joined.tunnel.id;
                 let Tunnel {
                     link,
@@ -276,7 +337,7 @@ impl Driver {
                     round_trip_us = u64::try_from(link.round_trip().as_micros()).unwrap_or(u64::MAX),
                     "tunnel up"
                 );
-                self.joined = Some(joined);
+                self.place = Some(Authenticated::Tunnel(joined));
                 self.stranger = None;
                 self.machine
                     .answer(now, Answer::Authenticated { tunnel: id });
@@ -340,10 +401,16 @@ impl Driver {
     }
 
     /// Leaves the registry first, so that nothing new is sent here, then says goodbye.
-    async fn end(mut self, code: Option<Code>) {
-        if let Some(joined) = self.joined.take() {
-            let code = code.map(tracing::field::display);
-            tracing::info!(tunnel.id = %joined.tunnel.id, code, "tunnel down");
+    async fn end(&mut self, code: Option<Code>) {
+        let shown = code.map(tracing::field::display);
+        match self.place.take() {
+            Some(Authenticated::Tunnel(joined)) => {
+                tracing::info!(tunnel.id = %joined.tunnel.id, code = shown, "tunnel down");
+            }
+            Some(Authenticated::Lane(on)) => {
+                tracing::info!(tunnel.id = %on.tunnel.id, lane = on.lane.number, code = shown, "lane down");
+            }
+            None => {}
         }
         if code.is_some() {
             // The close frame is on its way: the agent reads it and closes the link itself.
@@ -355,9 +422,18 @@ impl Driver {
     }
 
     fn tunnel(&self) -> Option<Arc<Tunnel>> {
-        self.joined
-            .as_ref()
-            .map(|joined| Arc::clone(&joined.tunnel))
+        let tunnel = match self.place.as_ref()? {
+            Authenticated::Tunnel(joined) => &joined.tunnel,
+            Authenticated::Lane(on) => &on.tunnel,
+        };
+        Some(Arc::clone(tunnel))
+    }
+
+    fn lane(&self) -> Option<&OnTunnel> {
+        match &self.place {
+            Some(Authenticated::Lane(on)) => Some(on),
+            Some(Authenticated::Tunnel(_)) | None => None,
+        }
     }
 
     fn now(&self) -> Duration {
@@ -372,24 +448,38 @@ async fn authenticate(
     link: Link,
     id: AuthtokenId,
     secret_hash: [u8; 32],
-    instance: InstanceId,
+    (instance, joins): (InstanceId, Option<TunnelId>),
     (agent_version, os): (String, String),
-) -> Result<Joined, (Code, String)> {
+) -> Result<Authenticated, (Code, String)> {
     check(&tunnels, id, secret_hash).await?;
+    if let Some(joins) = joins {
+        let refused = |code: Code| (code, code.meaning().to_owned());
+        // Only to a tunnel of its own. One that is being closed for good hears that on every lane.
+        let tunnel = tunnels
+            .registry
+            .tunnel(joins)
+            .filter(|tunnel| tunnel.authtoken == id && tunnel.instance == instance)
+            .ok_or_else(|| refused(Code::LaneUnneeded))?;
+        let on = OnTunnel::join(tunnel, link).map_err(refused)?;
+        check(&tunnels, id, secret_hash).await?;
+        return Ok(Authenticated::Lane(on));
+    }
     let tunnel = Arc::new(Tunnel {
         id: secret::new_id(tunnels.clock.unix_ms()),
         authtoken: id,
         instance,
+        lanes: Lanes::new(link.clone()),
         link,
         agent_version,
         os,
         open_streams: AtomicU64::new(0),
         reserved: AtomicU32::new(0),
         close: Close::default(),
+        ended: CancellationToken::new(),
     });
     let joined = tunnels.registry.join(&tunnel);
     check(&tunnels, id, secret_hash).await?;
-    Ok(joined)
+    Ok(Authenticated::Tunnel(joined))
 }
 
 async fn check(
@@ -484,6 +574,22 @@ async fn ordered(tunnel: Option<&Tunnel>) -> Code {
     }
 }
 
+/// Resolves once the tunnel of a lane has ended.
+async fn ended(tunnel: Option<&Tunnel>) {
+    match tunnel {
+        Some(tunnel) => tunnel.ended.cancelled().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Resolves when the agent is to be asked for more links.
+async fn wanted(tunnel: Option<&Tunnel>) -> u32 {
+    match tunnel {
+        Some(tunnel) => tunnel.lanes.wanted().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Resolves once no visitor can need the tunnel any more: a request that was accepted in the last
 /// moment still wants one.
 async fn dispensable(shutdown: &Shutdown, tunnel: Option<&Tunnel>) {
@@ -495,5 +601,7 @@ async fn dispensable(shutdown: &Shutdown, tunnel: Option<&Tunnel>) {
 
 /// How long an agent may take to close after our close frame.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// Of a lane that carries nothing.
+const LANE_IDLE: Duration = Duration::from_mins(1);
 /// Only while draining, when an exchange's end need not be noticed at once.
 const QUIET_LOOK: Duration = Duration::from_millis(50);

@@ -251,6 +251,12 @@ impl Binder {
             .strip_prefix(scheme)
             .and_then(|rest| rest.strip_prefix("://"))
             .unwrap_or(url);
+        if let Some((other, _)) = host.split_once("://") {
+            let message = format!(
+                "{url:?} is no {scheme}:// address: {other}:// is another command of the agent"
+            );
+            return Err(Refusal::new(Code::UrlNotServed, message));
+        }
         let host = host.strip_suffix('/').unwrap_or(host);
         let host = match host.rsplit_once(':') {
             Some((name, port)) if port.parse() == Ok(self.site.port) => name,

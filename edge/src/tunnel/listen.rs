@@ -88,7 +88,11 @@ impl Tunnels {
     async fn establish(self, connecting: Connecting, place: Place) {
         let peer = connecting.peer();
         match tokio::time::timeout(HANDSHAKE, connecting.establish()).await {
-            Ok(Ok(link)) => agent::serve(self, link, place).await,
+            Ok(Ok(link)) => {
+                // In a task of its own: this one has room for a handshake.
+                let shutdown = self.shutdown.clone();
+                shutdown.spawn(agent::serve(self, link, place));
+            }
             Ok(Err(error)) => tracing::debug!(
                 error = &error as &dyn std::error::Error,
                 agent.address = %peer,

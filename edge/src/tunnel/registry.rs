@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::tunnel::lanes::Lanes;
 use crate::tunnel::link::Link;
 
 /// One authenticated agent connection.
@@ -28,7 +29,10 @@ pub(crate) struct Tunnel {
     pub(crate) id: TunnelId,
     pub(crate) authtoken: AuthtokenId,
     pub(crate) instance: InstanceId,
+    /// Its first link: control, and the streams of whoever has no lane.
     pub(crate) link: Link,
+    /// All of its links.
+    pub(crate) lanes: Lanes,
     pub(crate) agent_version: String,
     pub(crate) os: String,
     /// Exchanges under way.
@@ -37,6 +41,8 @@ pub(crate) struct Tunnel {
     pub(crate) reserved: AtomicU32,
     /// Asks the tunnel's driver to close for good, with this code.
     pub(crate) close: Close,
+    /// It has left the registry: its lanes end with it.
+    pub(crate) ended: CancellationToken,
 }
 
 /// A stream's place on its tunnel; freed when dropped.
@@ -90,6 +96,7 @@ pub(crate) struct Joined {
 impl Drop for Joined {
     fn drop(&mut self) {
         self.registry.leave(self.tunnel.id);
+        self.tunnel.ended.cancel();
     }
 }
 
@@ -218,6 +225,11 @@ impl Registry {
             .for_each(|tunnel| tunnel.close.give(code));
     }
 
+    /// The tunnel of an id.
+    pub(crate) fn tunnel(&self, id: TunnelId) -> Option<Arc<Tunnel>> {
+        self.tunnels.pin().get(&id).map(Arc::clone)
+    }
+
     /// Every tunnel.
     pub(crate) fn all(&self) -> Vec<Arc<Tunnel>> {
         self.tunnels.pin().values().map(Arc::clone).collect()
@@ -324,6 +336,11 @@ impl Tunnel {
     /// Exchanges under way.
     pub(crate) fn load(&self) -> u64 {
         self.open_streams.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that its links may hold for readers that do not empty their streams.
+    pub(crate) fn held(&self) -> u64 {
+        self.lanes.all().iter().map(|lane| lane.link.held()).sum()
     }
 
     /// A place for one more stream, unless the agent takes no more. Opening one without a place would

@@ -2,11 +2,13 @@
 //! what became of them. Mirrors `edge.rs`.
 
 mod event;
+mod features;
 
 use alloc::borrow::ToOwned as _;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::bind::BindRequest;
@@ -17,6 +19,7 @@ use crate::id::EndpointId;
 use crate::{limits, version};
 
 pub use event::{Config, Event};
+use features::lacking;
 
 /// The agent's view of its control stream.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub struct AgentControl {
     config: Config,
     /// Binds that are not sent yet: asked for before authentication, or beyond what may be pending.
     waiting: VecDeque<BindRequest>,
+    /// What the edge can do, as it says in its welcome.
+    edge_features: Vec<String>,
     out: Outbox<Event>,
 }
 
@@ -57,6 +62,7 @@ impl AgentControl {
             state: State::ExpectWelcome { until },
             config,
             waiting: VecDeque::new(),
+            edge_features: Vec::new(),
             out,
         }
     }
@@ -216,10 +222,11 @@ impl AgentControl {
                     edge,
                     edge_version,
                     edges,
-                    features: _,
+                    features,
                 },
             ) => {
                 self.welcome(now, version)?;
+                self.edge_features = features;
                 self.out.event(Event::Welcomed {
                     version,
                     edge,
@@ -291,6 +298,9 @@ impl AgentControl {
                     });
                 }
             }
+            // What a draining edge wants is no longer worth it.
+            (State::Serve(_), Frame::Widen { lanes }) => self.out.event(Event::Widen { lanes }),
+            (State::Drain(_), Frame::Widen { .. }) => {}
             (State::Serve(_), Frame::Drain { edges }) => {
                 if let State::Serve(serving) = core::mem::replace(&mut self.state, State::Closed) {
                     self.state = State::Drain(serving);
@@ -325,6 +335,7 @@ impl AgentControl {
             authtoken: self.config.authtoken,
             secret: self.config.secret.clone(),
             instance: self.config.instance,
+            joins: self.config.joins,
         });
         let until = now.saturating_add(limits::HANDSHAKE_WITHIN);
         self.state = State::ExpectAuthenticated { until };
@@ -367,6 +378,10 @@ impl AgentControl {
                 let Some(request) = self.waiting.pop_front() else {
                     break;
                 };
+                if let Some(lacking) = lacking(&self.edge_features, &request) {
+                    self.out.event(lacking);
+                    continue;
+                }
                 serving.pending.insert(request.request, until);
                 self.out.frame(Frame::Bind(request));
             }
@@ -406,7 +421,7 @@ impl State {
             Self::ExpectWelcome { .. } => "welcome",
             Self::ExpectAuthenticated { .. } => "authenticated",
             Self::Serve(_) | Self::Drain(_) => {
-                "an answer to bind, unbound, probe, probe_answer, drain or close"
+                "an answer to bind, unbound, widen, probe, probe_answer, drain or close"
             }
             Self::Closed => "nothing",
         }

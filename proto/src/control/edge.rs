@@ -175,6 +175,14 @@ impl EdgeControl {
         self.settle();
     }
 
+    /// Says that so many links beside the first would serve the tunnel better.
+    pub fn widen(&mut self, _now: Duration, lanes: u32) {
+        if matches!(self.state, State::Serve(_)) {
+            self.out.frame(Frame::Widen { lanes });
+        }
+        self.settle();
+    }
+
     /// Asks the agent to go elsewhere. What is open goes on; new binds are refused. An agent that is
     /// not yet authenticated is sent away at once.
     pub fn drain(&mut self, _now: Duration, edges: &[String]) {
@@ -286,12 +294,14 @@ impl EdgeControl {
                     authtoken,
                     secret,
                     instance,
+                    joins,
                 },
             ) => {
                 self.out.event(Event::Authenticate {
                     id: authtoken,
                     secret,
                     instance,
+                    joins,
                     agent_version: core::mem::take(&mut hello.agent_version),
                     os: core::mem::take(&mut hello.os),
                     arch: core::mem::take(&mut hello.arch),

@@ -12,26 +12,26 @@ use crate::frame::Frame;
 use crate::limits;
 
 /// Rows are states, columns the frames in the golden file's order: hello, welcome, authenticate,
-/// authenticated, bind, bound, bind_refused, unbind, unbound, probe, probe_answer, drain, close,
+/// authenticated, widen, authenticate for a lane, bind, bound, bind_refused, unbind, unbound, probe, probe_answer, drain, close,
 /// unknown. `x` breaks the protocol; `.` is taken without a word; `f` leads to a frame, `e` to an
 /// event, `b` to both; `c` closes.
 pub(super) const EDGE: &[(&str, &str)] = &[
-    ("expect_hello", "f x x x x x x x x x x x c ."),
-    ("expect_authenticate", "x x e x x x x x x x x x c ."),
-    ("expect_answer", "x x x x x x x x x x x x c ."),
-    ("serve", "x x x x e x x . x f e x c ."),
-    ("pending", "x x x x x x x . x f e x c ."),
-    ("drain", "x x x x f x x . x f e x c ."),
-    ("closed", ". . . . . . . . . . . . . ."),
+    ("expect_hello", "f x x x x x x x x x x x x x c ."),
+    ("expect_authenticate", "x x e x x e x x x x x x x x c ."),
+    ("expect_answer", "x x x x x x x x x x x x x x c ."),
+    ("serve", "x x x x x x e x x . x f e x c ."),
+    ("pending", "x x x x x x x x x . x f e x c ."),
+    ("drain", "x x x x x x f x x . x f e x c ."),
+    ("closed", ". . . . . . . . . . . . . . . ."),
 ];
 pub(super) const AGENT: &[(&str, &str)] = &[
-    ("expect_welcome", "x b x x x x x x x x x x c ."),
-    ("expect_authenticated", "x x x b x x x x x x x x c ."),
-    ("serve", "x x x x x x x x . f e e c ."),
-    ("pending", "x x x x x e e x . f e e c ."),
-    ("bound", "x x x x x x x x e f e e c ."),
-    ("drain", "x x x x x x x x . f e x c ."),
-    ("closed", ". . . . . . . . . . . . . ."),
+    ("expect_welcome", "x b x x x x x x x x x x x x c ."),
+    ("expect_authenticated", "x x x b x x x x x x x x x x c ."),
+    ("serve", "x x x x e x x x x x . f e e c ."),
+    ("pending", "x x x x e x x e e x . f e e c ."),
+    ("bound", "x x x x e x x x x x e f e e c ."),
+    ("drain", "x x x x . x x x x x . f e x c ."),
+    ("closed", ". . . . . . . . . . . . . . . ."),
 ];
 
 #[test]

@@ -61,6 +61,7 @@ impl Pair {
             id: token,
             secret: told,
             instance,
+            joins: None,
             os,
             ..
         }) = pair.edge_events.pop_front()
@@ -407,6 +408,25 @@ fn a_superseded_generation_is_told() {
     };
     assert_eq!(endpoint, id(51));
     assert!(code.is_permanent());
+}
+
+/// A wish for more links reaches the agent, and crosses a drain without harm.
+#[test]
+fn a_tunnel_is_widened() {
+    let mut pair = Pair::serving();
+    pair.edge.widen(pair.now, 2);
+    pair.run_quietly(SECOND);
+    assert_eq!(
+        pair.agent_events.pop_front(),
+        Some(agent::Event::Widen { lanes: 2 })
+    );
+    pair.edge.drain(pair.now, &[]);
+    pair.edge.widen(pair.now, 3);
+    pair.run_quietly(SECOND);
+    assert_eq!(
+        pair.agent_events.drain(..).collect::<Vec<_>>(),
+        [agent::Event::Drain { edges: Vec::new() }]
+    );
 }
 
 /// What crosses on the way is no violation: unbinds, binds against a drain, closes.

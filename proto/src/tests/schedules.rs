@@ -101,6 +101,7 @@ proptest! {
                     agent::Event::BindRefused { .. } | agent::Event::Probed { .. } | agent::Event::Drain { .. } => {}
                     other @ (agent::Event::Welcomed { .. }
                     | agent::Event::Authenticated { .. }
+                    | agent::Event::Widen { .. }
                     | agent::Event::Closed { .. }) => prop_assert!(false, "agent: {:?}", other),
                 }
             }

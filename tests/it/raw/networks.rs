@@ -29,6 +29,8 @@ async fn denied_before_the_first_byte() {
         })
         .await;
         let looked = app.connections();
+        let status = world.edge.cli(&["status"]).await.stdout;
+        assert!(status.contains("public, "), "the rule is shown: {status}");
         for _ in 0..3 {
             assert_eq!(turned_away(port_of(&agent_tcp)).await, b"", "{rule:?}");
         }

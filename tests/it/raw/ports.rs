@@ -56,6 +56,14 @@ async fn a_wanted_port_is_given_or_refused() {
     let named = format!("localhost:{}", first + 1);
     let second = agent(&world, "tcp", &app, &["--remote-addr", &named]).await;
     assert_eq!(port_of(&second), first + 1);
+    // On loopback its address is as good as its name.
+    let by_address = format!("127.0.0.1:{}", first + 2);
+    let third = agent(&world, "tcp", &app, &["--remote-addr", &by_address]).await;
+    assert_eq!(port_of(&third), first + 2);
+    let status = world.edge.cli(&["status", "--json"]).await.json();
+    assert_eq!(status["tcp_ports"], format!("{first}-{last}"));
+    let status = world.edge.cli(&["status"]).await.stdout;
+    assert!(status.contains(&format!("{first}-{last}")), "{status}");
 
     let other = world
         .edge

@@ -301,6 +301,49 @@ async fn ended_by_the_agent() {
     }
 }
 
+/// A renewed certificate of an agent that ends TLS is used without a restart; a pair that does not match is
+/// told of, and the old one stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_certificate_is_renewed() {
+    let world = world(&[]).await;
+    let host = world.net.host("renewed");
+    let (old, new) = (Own::new(&host), Own::new(&host));
+    let app = RawUpstream::start(Play::Echo).await;
+    let (cert, key) = (
+        world.dir.path().join("own.pem"),
+        world.dir.path().join("own.key"),
+    );
+    let put = |own: &Own| {
+        std::fs::write(&cert, own.certificate.cert.pem()).unwrap();
+        std::fs::write(&key, own.certificate.signing_key.serialize_pem()).unwrap();
+    };
+    put(&old);
+    let (cert_path, key_path) = (cert.display().to_string(), key.display().to_string());
+    let arguments = ["--url", "renewed", "--crt", &cert_path, "--key", &key_path];
+    let mut agent = agent(&world, "tls", &app, &arguments).await;
+    old.connect(&world, &host).await.expect("the old one");
+    put(&new);
+    wait::until("the new certificate", || async {
+        new.connect(&world, &host).await.ok().map(drop)
+    })
+    .await;
+    old.connect(&world, &host)
+        .await
+        .expect_err("no more the old one");
+
+    std::fs::write(&cert, old.certificate.cert.pem()).unwrap();
+    let notice = agent
+        .process
+        .event("what is wrong", |event| event["event"] == "notice")
+        .await;
+    let message = notice["message"].as_str().unwrap();
+    assert!(
+        message.contains("own.pem") && message.contains("old one stays"),
+        "{notice}"
+    );
+    new.connect(&world, &host).await.expect("as before");
+}
+
 /// A TLS endpoint whose agent or app is away is told by an alert, not by a connection that hangs.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_there() {

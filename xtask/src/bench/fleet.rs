@@ -191,6 +191,7 @@ impl Control {
                     Event::BindRefused { code, message, .. } => bail!("{code} {message}"),
                     Event::Welcomed { .. }
                     | Event::Authenticated { .. }
+                    | Event::Widen { .. }
                     | Event::Unbound { .. }
                     | Event::Probed { .. }
                     | Event::Drain { .. }
@@ -276,6 +277,7 @@ fn identity(token: &Authtoken) -> anyhow::Result<Config> {
         authtoken: token.id,
         secret: token.secret.clone(),
         instance: InstanceId::new(unix_ms, random),
+        joins: None,
     })
 }
 

@@ -4,8 +4,10 @@
 //! As root on Debian or Ubuntu it installs what is missing. Elsewhere it names it and the command.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
+use super::no_services::{NoServices, POLICY_FILE};
 use crate::workspace::find_program;
 
 /// A program and where it comes from.
@@ -159,6 +161,7 @@ fn is_root() -> bool {
 
 /// What fails here shows as missing afterwards; its messages are on the terminal.
 fn install(packages: &[&str]) {
+    let _nothing_starts = NoServices::begin(Path::new(POLICY_FILE));
     let update = apt(&["update"]);
     let install = ["install", "-y", "--no-install-recommends"];
     let args: Vec<&str> = install.iter().chain(packages).copied().collect();

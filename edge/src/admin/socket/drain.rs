@@ -64,6 +64,8 @@ fn look(admin: &Admin, begun: Instant, limit: Duration) -> DrainView {
         left_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
         done: presence.is_emptied,
         cut: presence.cut,
+        raw: presence.raw,
+        raw_ended: presence.raw_ended,
     }
 }
 

@@ -35,6 +35,8 @@ pub(super) async fn status(
                 Access::Public => None,
                 Access::Login(rule) => Some(rule.provider),
             },
+            cidr_allow: texts(&endpoint.networks.allow),
+            cidr_deny: texts(&endpoint.networks.deny),
         });
     }
     endpoints.sort_by(|a, b| a.url.cmp(&b.url));
@@ -63,8 +65,13 @@ pub(super) async fn status(
         memory_resident_bytes: presence.resident_bytes,
         links,
         providers,
+        tcp_ports: admin.parts.tcp_ports.clone(),
         endpoints,
     }))
+}
+
+fn texts(list: &[impl ToString]) -> Vec<String> {
+    list.iter().map(ToString::to_string).collect()
 }
 
 fn link(link: &LinkPresence) -> LinkView {
@@ -77,7 +84,7 @@ fn link(link: &LinkPresence) -> LinkView {
         round_trip_us: u64::try_from(link.round_trip.as_micros()).unwrap_or(u64::MAX),
         streams: link.streams,
         held_bytes: link.held_bytes,
-        endpoints: link.endpoints.iter().map(ToString::to_string).collect(),
+        endpoints: texts(&link.endpoints),
     }
 }
 

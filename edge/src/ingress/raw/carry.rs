@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::client::{ClientIo, Shared};
 use crate::auth::Permit;
 use crate::model::session::CutReason;
+use crate::shutdown::Shutdown;
 use crate::tunnel::stream::AgentStream;
 
 /// How a raw connection ended.
@@ -21,6 +22,8 @@ pub(crate) enum End {
     UpstreamGone,
     /// Nothing moved for too long.
     Idle,
+    /// The edge is stopping, and nothing was under way.
+    Drained,
     Cut(CutReason),
 }
 
@@ -28,20 +31,31 @@ pub(crate) enum End {
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     /// From the client to the upstream.
-    up: AtomicU64,
-    down: AtomicU64,
+    up: Way,
+    down: Way,
     /// One direction has ended.
     is_half_closed: AtomicBool,
+    /// The client had the last word: it may be waiting for an answer.
+    is_asked: AtomicBool,
+}
+
+/// One direction.
+#[derive(Debug, Default)]
+struct Way {
+    passed: AtomicU64,
+    /// Something was read and is not passed on yet.
+    is_held: AtomicBool,
 }
 
 /// Carries until both sides have ended, one breaks, nothing moves for too long, or the permit is cut.
-/// Returns when no upstream byte can reach the client any more.
+/// A drain ends it once it is quiet. Returns when no upstream byte can reach the client any more.
 pub(crate) async fn carry(
     permit: &mut Permit,
     mut client: ClientIo,
     early: BytesMut,
     stream: AgentStream,
     counts: &Counts,
+    drain: &Shutdown,
 ) -> End {
     client.end_with_reset();
     let reset = stream.reset_handle();
@@ -55,6 +69,7 @@ pub(crate) async fn carry(
                 end = both(shared, shared, early, from_agent, to_agent, counts) => end,
                 () = shared.broken() => End::ClientGone,
                 () = idle(counts) => End::Idle,
+                () = quiet(counts, drain) => End::Drained,
             }
         }
         ClientIo::Tls(tls) => {
@@ -64,6 +79,7 @@ pub(crate) async fn carry(
                 reason = permit.cut() => End::Cut(reason),
                 end = both(from, to, early, from_agent, to_agent, counts) => end,
                 () = idle(counts) => End::Idle,
+                () = quiet(counts, drain) => End::Drained,
             }
         }
     };
@@ -73,7 +89,7 @@ pub(crate) async fn carry(
             reset.set_cut();
             tracing::info!(reason = reason.as_str(), "connection cut");
         }
-        End::ClientGone | End::UpstreamGone | End::Idle => {}
+        End::ClientGone | End::UpstreamGone | End::Idle | End::Drained => {}
     }
     // The halves of the stream went with the select.
     drop(client);
@@ -89,7 +105,10 @@ async fn both(
     counts: &Counts,
 ) -> End {
     let up = async {
-        let pumped = pump(early, from_client, to_agent, &counts.up).await;
+        let pumped = pump(early, from_client, to_agent, &counts.up, || {
+            counts.has_spoken(true)
+        })
+        .await;
         counts.is_half_closed.store(true, Ordering::Relaxed);
         pumped.map_err(|side| match side {
             Side::Read => End::ClientGone,
@@ -97,7 +116,10 @@ async fn both(
         })
     };
     let down = async {
-        let pumped = pump(BytesMut::new(), from_agent, to_client, &counts.down).await;
+        let pumped = pump(BytesMut::new(), from_agent, to_client, &counts.down, || {
+            counts.has_spoken(false)
+        })
+        .await;
         counts.is_half_closed.store(true, Ordering::Relaxed);
         pumped.map_err(|side| match side {
             Side::Read => End::UpstreamGone,
@@ -121,9 +143,14 @@ async fn pump(
     mut buffer: BytesMut,
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    count: &AtomicU64,
+    way: &Way,
+    spoke: impl Fn(),
 ) -> Result<(), Side> {
     let mut room = CHUNK_MIN;
+    if !buffer.is_empty() {
+        way.is_held.store(true, Ordering::Relaxed);
+        spoke();
+    }
     loop {
         let read = buffer.len();
         if read > 0 {
@@ -131,7 +158,8 @@ async fn pump(
                 .await
                 .map_err(|_| Side::Write)?;
             to.flush().await.map_err(|_| Side::Write)?;
-            count.fetch_add(read as u64, Ordering::Relaxed);
+            way.passed.fetch_add(read as u64, Ordering::Relaxed);
+            way.is_held.store(false, Ordering::Relaxed);
             if read >= room {
                 room = (room * 2).min(CHUNK_MAX);
             }
@@ -140,6 +168,8 @@ async fn pump(
         if from.read_buf(&mut buffer).await.map_err(|_| Side::Read)? == 0 {
             return to.shutdown().await.map_err(|_| Side::Write);
         }
+        way.is_held.store(true, Ordering::Relaxed);
+        spoke();
     }
 }
 
@@ -168,13 +198,39 @@ async fn idle(counts: &Counts) {
     }
 }
 
+/// Resolves during a drain, once nothing has moved for a moment and the upstream had the last word: then
+/// nobody waits for anything. Nothing can tell that better, since the bytes are not ours to read.
+async fn quiet(counts: &Counts, drain: &Shutdown) {
+    drain.begun().await;
+    let moved = || (counts.up(), counts.down());
+    let mut seen = moved();
+    loop {
+        tokio::time::sleep(DRAIN_QUIET).await;
+        let now = moved();
+        if now == seen && !counts.is_busy() {
+            return;
+        }
+        seen = now;
+    }
+}
+
 impl Counts {
+    fn has_spoken(&self, is_client: bool) {
+        self.is_asked.store(is_client, Ordering::Relaxed);
+    }
+
+    /// Somebody waits for an answer, or for the other to read.
+    fn is_busy(&self) -> bool {
+        let flags = [&self.is_asked, &self.up.is_held, &self.down.is_held];
+        flags.iter().any(|flag| flag.load(Ordering::Relaxed))
+    }
+
     pub(crate) fn up(&self) -> u64 {
-        self.up.load(Ordering::Relaxed)
+        self.up.passed.load(Ordering::Relaxed)
     }
 
     pub(crate) fn down(&self) -> u64 {
-        self.down.load(Ordering::Relaxed)
+        self.down.passed.load(Ordering::Relaxed)
     }
 }
 
@@ -186,6 +242,7 @@ impl End {
             Self::ClientGone => "client_gone",
             Self::UpstreamGone => "upstream_gone",
             Self::Idle => "idle",
+            Self::Drained => "drained",
             Self::Cut(reason) => reason.as_str(),
         }
     }
@@ -200,3 +257,5 @@ const IDLE_MAX: Duration = Duration::from_hours(12);
 /// Waiting for one side only.
 const HALF_CLOSED_IDLE_MAX: Duration = Duration::from_hours(1);
 const IDLE_LOOK: Duration = Duration::from_mins(1);
+/// Longer than a step of a conversation between programs takes, shorter than an operator waits.
+const DRAIN_QUIET: Duration = Duration::from_secs(1);

@@ -51,6 +51,7 @@ impl Record {
             End::ClientGone => RawEnd::ClientGone,
             End::UpstreamGone => RawEnd::UpstreamGone,
             End::Idle => RawEnd::Idle,
+            End::Drained => RawEnd::Drained,
             End::Cut(_) => RawEnd::Cut,
         });
         let bytes = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);

@@ -117,7 +117,7 @@ impl Sender {
             key = self.connect(&mut request)?;
         }
         let response = self.sender.try_send_request(request);
-        let mut response = driver.beside(response).await;
+        let mut response = driver.beside(std::pin::pin!(response)).await;
         if is_upgrade && let Ok(response) = &mut response {
             switched(response, key.as_ref());
         }

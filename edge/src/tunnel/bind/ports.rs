@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -198,7 +199,9 @@ impl Binder {
             None => (address, Some(wanted)),
         };
         let host = host.to_ascii_lowercase();
+        let is_loopback = || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
         let is_here = host.is_empty()
+            || (self.site.tcp_host() == "localhost" && is_loopback())
             || host == self.site.tcp_host()
             || host == self.site.domain
             || host == self.site.host(ReservedHost::Connect.label());

@@ -24,6 +24,8 @@ pub struct Config {
     pub secret: TokenSecret,
     /// Which installation it is.
     pub instance: InstanceId,
+    /// The tunnel that the link is to be a lane of; `None` for a tunnel of its own.
+    pub joins: Option<TunnelId>,
 }
 
 /// What the shell learns.
@@ -42,8 +44,13 @@ pub enum Event {
     },
     /// The authtoken is good. A refused one closes.
     Authenticated {
-        /// The tunnel that the link now is.
+        /// The tunnel that the link now is, or is a lane of.
         tunnel: TunnelId,
+    },
+    /// More links would serve the tunnel better.
+    Widen {
+        /// How many beside the first.
+        lanes: u32,
     },
     /// The endpoint is served.
     Bound {

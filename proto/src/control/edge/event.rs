@@ -31,6 +31,9 @@ pub enum Event {
         secret: TokenSecret,
         /// Which installation of the agent.
         instance: InstanceId,
+        /// The tunnel that the link is to be a lane of. The authtoken and the instance must be that
+        /// tunnel's.
+        joins: Option<TunnelId>,
         /// The agent's release, as it says.
         agent_version: String,
         /// Its operating system, as it says.
