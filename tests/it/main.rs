@@ -9,6 +9,7 @@
 //! - `restart`: names come back, sessions survive, what was revoked stays revoked.
 //! - `agent_cli`, `edge_cli`: every failure is one sentence with its next step and an exit code.
 //! - `links`: both links keep the same promises; which one is taken, remembered and left; proxies.
+//! - `links_bulk`: bulk downloads leave room for small requests.
 //! - `raw`: TCP and TLS endpoints, address rules, PROXY protocol in both directions.
 //! - `login`: who gets in, who does not, and what the app is told.
 //! - `providers`: the same login at providers that nobody here wrote.
@@ -51,6 +52,7 @@ mod grpc;
 mod h2spec;
 mod hostile;
 mod links;
+mod links_bulk;
 mod links_ops;
 mod links_quic;
 mod login;
