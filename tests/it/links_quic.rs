@@ -1,11 +1,15 @@
 //! A link's promises, each with a real agent: readers that do not read harm nobody, a dead link is found,
-//! a change of address is not noticed. What is not QUIC's alone is written for any link.
+//! a change of address is not noticed. What goes through a UDP path is QUIC's alone, and says so; the rest is
+//! written for any link.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tests::http::{Ask, Reply, Response, Version};
+use tests::http::{Ask, Reply, Response, Version, find};
 use tests::http1;
 use tests::relay::Relay;
+use tests::require;
+use tests::upstream::Seen;
 use tests::wait;
 use tests::world::{Agent, World};
 use tokio::task::JoinSet;
@@ -48,26 +52,86 @@ fn reconnections(agent: &Agent) -> usize {
     all.iter().filter(is_one).count()
 }
 
-/// Clients that asked and do not read. Returns once each has all that a stream may hold.
+/// Clients that asked and do not read. Returns once nothing moves any more.
 async fn stalled_downloads(world: &World, label: &str, count: usize) -> Vec<http1::Connection> {
     let mut stalled = Vec::new();
     for number in 0..count {
-        let mark = format!("stalled-{number}");
-        let ask = Ask::get(&world.net, label, "/big?n=1000000000").header("x-mark", &mark);
-        let io = world.net.connect_h1_small(&ask.sni).await.unwrap();
-        let mut connection = http1::Connection::over(io);
-        connection.send(&ask).await.unwrap();
-        stalled.push(connection);
         // One after another: all at once would keep a slow computer from answering any of them.
-        let seen = world.upstream.wait_marked(&mark).await;
+        let (connection, seen) = stalled_download(world, label, number).await.unwrap();
         let holds_all = async {
             while seen.sent() < STREAM_HOLDS {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
         patiently("a download stalls", holds_all).await;
+        stalled.push(connection);
     }
+    let all = world.upstream.seen();
+    nothing_moves(|| all.iter().map(|seen| seen.sent()).sum()).await;
     stalled
+}
+
+/// A client that asked, reads the head and no more; or the head of a refusal.
+async fn stalled_download(
+    world: &World,
+    label: &str,
+    number: usize,
+) -> Result<(http1::Connection, Arc<Seen>), (u16, Vec<(String, String)>)> {
+    let mark = format!("stalled-{number}");
+    let ask = Ask::get(&world.net, label, "/big?n=1000000000").header("x-mark", &mark);
+    let io = world.net.connect_h1_small(&ask.sni).await.unwrap();
+    let mut connection = http1::Connection::over(io);
+    connection.send(&ask).await.unwrap();
+    let head = wait::within("a head", connection.head()).await.unwrap();
+    if head.0 != 200 {
+        return Err(head);
+    }
+    Ok((connection, world.upstream.wait_marked(&mark).await))
+}
+
+/// Clients that send what the app does not read. Returns once nothing moves any more.
+async fn stalled_uploads(world: &World, label: &str, count: usize) -> JoinSet<()> {
+    let mut uploads = JoinSet::new();
+    let mut all = Vec::new();
+    for number in 0..count {
+        let (net, mark) = (world.net.clone(), format!("stalled-{number}"));
+        let ask = Ask::get(&net, label, "/unread").method("POST");
+        let ask = ask.header("x-mark", &mark).streamed();
+        let (sender, mut written) = tokio::sync::watch::channel(0);
+        uploads.spawn(async move {
+            let mut connection = http1::Connection::open(&net, &ask.sni).await.unwrap();
+            connection.send(&ask).await.unwrap();
+            let chunk = vec![7; 64 * 1024];
+            while connection.write_chunk(&chunk).await.is_ok() {
+                sender.send_modify(|written| *written += chunk.len() as u64);
+            }
+        });
+        // One after another: all at once would keep a slow computer from answering any of them.
+        let holds_all = written.wait_for(|written| *written >= STREAM_HOLDS);
+        assert!(
+            patiently("an upload stalls", holds_all).await.is_ok(),
+            "it goes on"
+        );
+        all.push(written);
+    }
+    nothing_moves(|| all.iter().map(|written| *written.borrow()).sum()).await;
+    uploads
+}
+
+/// Waits until a count of bytes stays as it is: kernels hold some megabytes beyond what a stream may, and
+/// filling them is work that would delay whoever is measured meanwhile.
+async fn nothing_moves(count: impl Fn() -> u64) {
+    let still = async {
+        let (mut last, mut since) = (count(), Instant::now());
+        while since.elapsed() < STILL_FOR {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let now = count();
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+        }
+    };
+    patiently("nothing moves any more", still).await;
 }
 
 /// A quarter of a gigabyte takes its time in a build without optimisation.
@@ -86,9 +150,9 @@ async fn quick_requests(world: &World, label: &str, count: usize) -> Vec<Duratio
             let mut took = Vec::new();
             for _ in 0..count / 4 {
                 let begun = Instant::now();
-                let ask = Ask::get(&net, &label, "/big?n=200000").header("x-mark", "quick");
+                let ask = Ask::get(&net, &label, "/big?n=300000").header("x-mark", "quick");
                 let reply = ask.send(&net, Version::H1).await;
-                assert_eq!((reply.status, reply.body.len()), (200, 200_000));
+                assert_eq!((reply.status, reply.body.len()), (200, 300_000));
                 took.push(begun.elapsed());
             }
             took
@@ -105,58 +169,66 @@ fn p99(sorted: &[Duration]) -> Duration {
     sorted[sorted.len() * 99 / 100 - 1]
 }
 
-/// 64 clients that do not read delay no request of others, on the same agent: 20 MB of answers, more than
+/// 64 clients that do not read delay no request of others, on the same agent: 30 MB of answers, more than
 /// what a link's streams share.
-#[tokio::test(flavor = "multi_thread")]
-async fn stalled_readers_delay_nobody() {
+async fn stalled_readers_delay_nobody(link: &str) {
     let world = World::start().await;
-    let _agent = world.agent("app", &[]).await;
-    let alone = p99(&quick_requests(&world, "app", 100).await);
+    let _agent = world.agent("app", &["--link", link]).await;
+    quick_requests(&world, "app", 20).await;
+    let before = quick_requests(&world, "app", 100).await;
     world.upstream.clear();
     let stalled = stalled_downloads(&world, "app", 64).await;
-    let beside = p99(&quick_requests(&world, "app", 100).await);
-    eprintln!("p99 alone {alone:?}, beside 64 stalled readers {beside:?}");
-    assert!(
-        beside < alone * 4 + Duration::from_secs(2),
-        "{alone:?} {beside:?}"
-    );
+    let beside = quick_requests(&world, "app", 100).await;
     drop(stalled);
+    let after = quick_requests(&world, "app", 100).await;
+    assert_not_delayed([&before, &after], &beside, "64 stalled readers");
 }
 
 /// 64 uploads that the app does not read delay no request of others.
-#[tokio::test(flavor = "multi_thread")]
-async fn stalled_uploads_delay_nobody() {
+async fn stalled_uploads_delay_nobody(link: &str) {
     let world = World::start().await;
-    let _agent = world.agent("app", &[]).await;
-    let alone = p99(&quick_uploads(&world, 100).await);
-    let mut uploads = JoinSet::new();
-    for number in 0..64 {
-        let (net, mark) = (world.net.clone(), format!("stalled-{number}"));
-        let ask = Ask::get(&net, "app", "/unread").method("POST");
-        let ask = ask.header("x-mark", &mark).streamed();
-        let (written, mut all) = tokio::sync::watch::channel(0);
-        uploads.spawn(async move {
-            let mut connection = http1::Connection::open(&net, &ask.sni).await.unwrap();
-            connection.send(&ask).await.unwrap();
-            let chunk = vec![7; 64 * 1024];
-            while connection.write_chunk(&chunk).await.is_ok() {
-                written.send_modify(|written| *written += chunk.len() as u64);
-            }
-        });
-        // One after another: all at once would keep a slow computer from answering any of them.
-        let holds_all = all.wait_for(|written| *written >= STREAM_HOLDS);
-        assert!(
-            patiently("an upload stalls", holds_all).await.is_ok(),
-            "it goes on"
-        );
-    }
-    let beside = p99(&quick_uploads(&world, 100).await);
-    eprintln!("p99 alone {alone:?}, beside 64 stalled uploads {beside:?}");
-    assert!(
-        beside < alone * 4 + Duration::from_secs(2),
-        "{alone:?} {beside:?}"
-    );
-    uploads.abort_all();
+    let _agent = world.agent("app", &["--link", link]).await;
+    quick_uploads(&world, 20).await;
+    let before = quick_uploads(&world, 100).await;
+    let mut uploads = stalled_uploads(&world, "app", 64).await;
+    let beside = quick_uploads(&world, 100).await;
+    uploads.shutdown().await;
+    let after = quick_uploads(&world, 100).await;
+    assert_not_delayed([&before, &after], &beside, "64 stalled uploads");
+}
+
+/// As a whole, and the slowest of them. The computer may have become busier meanwhile: it was measured
+/// before and after.
+fn assert_not_delayed(alone: [&[Duration]; 2], beside: &[Duration], what: &str) {
+    let p50 = |sorted: &[Duration]| sorted[sorted.len() / 2];
+    let (half, half_beside) = (alone.map(p50), p50(beside));
+    let (most, most_beside) = (alone.map(p99), p99(beside));
+    let text =
+        format!("p50 {half:?}, beside {half_beside:?}; p99 {most:?}, beside {most_beside:?}");
+    eprintln!("{what}: {text}");
+    let slower = |[before, after]: [Duration; 2]| before.max(after);
+    assert!(half_beside < slower(half) * 2, "{text}");
+    assert!(most_beside < slower(most) * 2 + NOISE, "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stalled_readers_delay_nobody_over_quic() {
+    stalled_readers_delay_nobody("quic").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stalled_readers_delay_nobody_over_tls() {
+    stalled_readers_delay_nobody("tls").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stalled_uploads_delay_nobody_over_quic() {
+    stalled_uploads_delay_nobody("quic").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stalled_uploads_delay_nobody_over_tls() {
+    stalled_uploads_delay_nobody("tls").await;
 }
 
 /// As [`quick_requests`], with the bytes going the other way.
@@ -169,7 +241,7 @@ async fn quick_uploads(world: &World, count: usize) -> Vec<Duration> {
             for _ in 0..count / 4 {
                 let begun = Instant::now();
                 let ask = Ask::get(&net, "app", "/any").method("POST");
-                let reply = ask.body(vec![7; 200_000]).send(&net, Version::H1).await;
+                let reply = ask.body(vec![7; 300_000]).send(&net, Version::H1).await;
                 assert_eq!(reply.status, 200);
                 took.push(begun.elapsed());
             }
@@ -190,16 +262,9 @@ async fn memory_for_stalled_readers_is_bounded() {
         .config("unread_mib_per_agent: 16\n")
         .start()
         .await;
-    let _agent = world.agent("app", &[]).await;
+    let _agent = world.agent("app", &["--link", "quic"]).await;
     let mut stalled = stalled_downloads(&world, "app", 12).await;
-    let given_up = || async {
-        let ended = world.upstream.seen().into_iter().filter(|seen| {
-            seen.header("x-mark")
-                .is_some_and(|mark| mark.starts_with("stalled"))
-                && seen.ended().is_some()
-        });
-        (ended.count() == 8).then_some(())
-    };
+    let given_up = || async { (ended_downloads(&world) == 8).then_some(()) };
     wait::until("eight of twelve are given up", given_up).await;
     let took = quick_requests(&world, "app", 40).await;
     assert!(took.len() == 40);
@@ -209,6 +274,45 @@ async fn memory_for_stalled_readers_is_bounded() {
         broken += usize::from(read.is_ok());
     }
     assert_eq!(broken, 8, "the others go on");
+}
+
+/// Over TLS a reader holds a quarter of a megabyte until it has read as much, so it takes many to use up what
+/// the operator allows. Then newcomers are turned away with a code, until some have gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_for_stalled_readers_over_tls_is_bounded() {
+    let world = World::builder()
+        .config("unread_mib_per_agent: 16\n")
+        .start()
+        .await;
+    let _agent = world.agent("app", &["--link", "tls"]).await;
+    let mut stalled = Vec::new();
+    let (status, headers) = loop {
+        match stalled_download(&world, "app", stalled.len()).await {
+            Ok((connection, _)) => stalled.push(connection),
+            Err(head) => break head,
+        }
+        assert!(stalled.len() < 500, "many times what is allowed is unread");
+    };
+    let ended = ended_downloads(&world);
+    eprintln!("{} filled the memory, {ended} were given up", stalled.len());
+    let code = find(&headers, "sallyport-error");
+    assert_eq!((status, code), (503, Some("SP_3040")));
+    let left = stalled.len() - ended;
+    assert!((80..400).contains(&left), "{left} are left");
+    drop(stalled);
+    wait::until("newcomers are let in", || async {
+        let reply = stalled_download(&world, "app", 1000).await;
+        reply.is_ok().then_some(())
+    })
+    .await;
+}
+
+/// How many stalled downloads have ended at the app.
+fn ended_downloads(world: &World) -> usize {
+    let is_one = |mark: &str| mark.starts_with("stalled");
+    let all = world.upstream.seen().into_iter();
+    all.filter(|seen| seen.header("x-mark").is_some_and(is_one) && seen.ended().is_some())
+        .count()
 }
 
 /// An agent that is stopped says nothing: what was open on its link ends within 5 s.
@@ -231,6 +335,9 @@ async fn a_stopped_agent_is_found() {
 /// A path that falls silent is found by both ends while something is open, and the agent comes back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_path_is_found_by_both_ends() {
+    if !require::quic("a_silent_path_is_found_by_both_ends") {
+        return;
+    }
     let world = World::start().await;
     let relay = Relay::start(world.net.addr).await;
     let mut agent = agent_over(&world, &relay, "app").await;
@@ -258,6 +365,9 @@ async fn a_silent_path_is_found_by_both_ends() {
 /// While nothing is open, a dead link is found by the probes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_path_is_found_while_idle() {
+    if !require::quic("a_silent_path_is_found_while_idle") {
+        return;
+    }
     let world = World::start().await;
     let relay = Relay::start(world.net.addr).await;
     let mut agent = agent_over(&world, &relay, "app").await;
@@ -282,6 +392,9 @@ async fn a_silent_path_is_found_while_idle() {
 /// Roaming keeps a link, at any number of workers: a stream that is open goes on, and nothing reconnects.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_address_is_not_noticed() {
+    if !require::quic("a_change_of_address_is_not_noticed") {
+        return;
+    }
     for workers in [1, 2, 4] {
         let world = World::builder()
             .config(&format!("workers: {workers}\n"))
@@ -315,6 +428,10 @@ async fn a_change_of_address_is_not_noticed() {
 
 /// The window of a stream.
 const STREAM_HOLDS: u64 = 4 << 20;
+/// Longer than anything that goes on pauses.
+const STILL_FOR: Duration = Duration::from_millis(500);
+/// What a turn of a busy computer's scheduler adds to one request in a hundred.
+const NOISE: Duration = Duration::from_millis(100);
 /// What is promised: 5 s. A shared computer may take a little longer to say so.
 const FOUND_WITHIN: Duration = Duration::from_millis(5_500);
 /// A probe every 20 s, and 10 s for its answer.

@@ -2,6 +2,7 @@
 //!
 //! - `forward`: bytes go both ways as they are, with back-pressure, upgrades and errors that explain.
 //! - `upstreams`: apps behind TLS, apps that speak HTTP/2, and the Host that they get.
+//! - `reuse`: connections to the app are used again, by whom they may be, and replaced when they died.
 //! - `grpc`: gRPC by a client and a server that nobody here wrote.
 //! - `rfc8441`: WebSockets over HTTP/2, from the browser's side.
 //! - `links_quic`: readers that do not read harm nobody, dead links are found, addresses change unnoticed.
@@ -58,6 +59,7 @@ mod places;
 mod providers;
 mod raw;
 mod restart;
+mod reuse;
 mod review;
 mod revoke;
 mod rfc8441;

@@ -28,14 +28,32 @@ pub fn missing(what: &str, test: &str) {
         "{test} needs {what}, and everything is required in this run"
     );
     eprintln!("skipped: {test} needs {what}");
-    // The runner's summary counts these lines.
+    note(&format!("{test}: {what} is missing"));
+}
+
+/// Whether this run's agents may take QUIC. Where it was asked for another link, says that `test` is
+/// skipped: it is about what QUIC alone can do, or about a UDP path.
+pub fn quic(test: &str) -> bool {
+    let link = std::env::var("SALLYPORT_LINK").unwrap_or_default();
+    if link != "tls" {
+        return true;
+    }
+    eprintln!("skipped: {test} is about QUIC alone, and this run is over TLS");
+    note(&format!("{test}: about QUIC alone, {NOT_ON_THIS_LINK}"));
+    false
+}
+
+/// The runner's summary counts these lines.
+fn note(line: &str) {
     let note = artefacts().join("skipped.txt");
     let mut note = std::fs::OpenOptions::new()
         .create(true)
         .append(true)
         .open(note)
         .expect("the note of what was skipped");
-    writeln!(note, "{test}: {what} is missing").expect("noted");
+    // In one piece: tests run beside each other.
+    note.write_all(format!("{line}\n").as_bytes())
+        .expect("noted");
 }
 
 /// Whether a missing component fails the run.
@@ -78,3 +96,6 @@ pub fn artefacts() -> PathBuf {
     std::fs::create_dir_all(&folder).expect("the artefacts' folder can be made");
     folder
 }
+
+/// How the note of a test ends that somebody left out by choosing a link. The runner knows it.
+const NOT_ON_THIS_LINK: &str = "not on this link";

@@ -1,5 +1,6 @@
 //! An app that does exactly what a script says, byte for byte, and keeps what arrived.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -40,12 +41,24 @@ pub struct Scripted {
 #[derive(Debug, Default)]
 struct Log {
     script: Mutex<Vec<Step>>,
+    /// What the next requests get instead, one each.
+    once: Mutex<VecDeque<Vec<Step>>>,
     /// Requests whose script ended, in that order.
     arrived: Mutex<Vec<Message>>,
     /// Heads that were read, in order.
     begun: Mutex<Vec<Message>>,
     /// Everything that each connection carried.
     raw: Mutex<Vec<Vec<u8>>>,
+    connections: Mutex<Vec<Carried>>,
+}
+
+/// What one connection was used for.
+#[derive(Clone, Debug, Default)]
+pub struct Carried {
+    /// The targets of its requests, in order.
+    pub targets: Vec<String>,
+    /// Whether it has ended, from either side.
+    pub is_over: bool,
 }
 
 impl Scripted {
@@ -68,6 +81,11 @@ impl Scripted {
     /// What every request from now on gets.
     pub fn script(&self, steps: Vec<Step>) {
         *self.log.script.lock().unwrap() = steps;
+    }
+
+    /// What one more of the next requests gets instead, on whatever connection it comes.
+    pub fn script_once(&self, steps: Vec<Step>) {
+        self.log.once.lock().unwrap().push_back(steps);
     }
 
     /// Reads the body, then says this.
@@ -98,6 +116,17 @@ impl Scripted {
         .await
     }
 
+    /// What each connection carried so far, those without a request left out, the oldest first.
+    pub fn connections(&self) -> Vec<Carried> {
+        self.log.connections.lock().unwrap().clone()
+    }
+
+    /// As [`Scripted::connections`], the targets alone.
+    pub fn targets(&self) -> Vec<Vec<String>> {
+        let all = self.connections().into_iter();
+        all.map(|carried| carried.targets).collect()
+    }
+
     /// Forgets what came so far.
     pub fn clear(&self) {
         self.log.arrived.lock().unwrap().clear();
@@ -119,14 +148,34 @@ impl Drop for Scripted {
     }
 }
 
+impl Log {
+    /// Notes a request; the first one gives its connection a number.
+    fn carried(&self, number: &mut Option<usize>, target: &str) {
+        let mut connections = self.connections.lock().unwrap();
+        let number = *number.get_or_insert_with(|| {
+            connections.push(Carried::default());
+            connections.len() - 1
+        });
+        connections[number].targets.push(target.to_owned());
+    }
+}
+
 async fn connection(stream: TcpStream, log: Arc<Log>) {
     let _ = stream.set_nodelay(true);
-    let mut wire = Wire::new(stream);
     let at = {
         let mut raw = log.raw.lock().unwrap();
         raw.push(Vec::new());
         raw.len() - 1
     };
+    let mut number = None;
+    // The socket is closed by the time that it is said to be over.
+    requests(Wire::new(stream), at, &mut number, &log).await;
+    if let Some(number) = number {
+        log.connections.lock().unwrap()[number].is_over = true;
+    }
+}
+
+async fn requests(mut wire: Wire<TcpStream>, at: usize, number: &mut Option<usize>, log: &Log) {
     loop {
         let head = wire.head().await;
         log.raw.lock().unwrap()[at].append(&mut wire.raw);
@@ -134,7 +183,9 @@ async fn connection(stream: TcpStream, log: Arc<Log>) {
             return;
         };
         log.begun.lock().unwrap().push(message.clone());
-        let script = log.script.lock().unwrap().clone();
+        log.carried(number, message.target());
+        let once = log.once.lock().unwrap().pop_front();
+        let script = once.unwrap_or_else(|| log.script.lock().unwrap().clone());
         let goes_on = act(&mut wire, &script, &mut message).await;
         log.raw.lock().unwrap()[at].append(&mut wire.raw);
         log.arrived.lock().unwrap().push(message);

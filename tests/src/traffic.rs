@@ -26,6 +26,8 @@ pub enum Kind {
     Quick(Version),
     /// An endless body, read as it comes.
     Download(Version),
+    /// An endless body as fast as it comes, read as it comes: load.
+    Bulk(Version),
     /// An endless body that is not read: HTTP/1.1 leaves it in the kernel, HTTP/2 lets its window fill.
     Stalled(Version),
     /// An endless request body.
@@ -41,7 +43,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Every kind.
+    /// Every kind that is no mere load.
     pub const ALL: [Self; 16] = [
         Self::Quick(Version::H1),
         Self::Quick(Version::H2),
@@ -75,6 +77,7 @@ impl Kind {
         match self {
             Self::Quick(_) => "/quick",
             Self::Download(_) => "/slow?every=1&size=2048",
+            Self::Bulk(_) => "/slow?size=65536",
             Self::Stalled(_) => "/slow?size=16384",
             Self::Upload(_) => "/upload",
             Self::StalledUpload(_) => "/unread",
@@ -200,7 +203,7 @@ impl Run {
     async fn run(mut self, kind: Kind) -> Outcome {
         let end = match kind {
             Kind::Quick(version) => self.quick(version, kind.target()).await,
-            Kind::Download(version) | Kind::Events(version) => {
+            Kind::Download(version) | Kind::Bulk(version) | Kind::Events(version) => {
                 self.download(version, kind.target(), false).await
             }
             Kind::Stalled(version) => self.download(version, kind.target(), true).await,
@@ -536,6 +539,7 @@ pub async fn judge(
             Some(End::Fault(Fault::Connection(_) | Fault::Fin)),
             Kind::Stalled(Version::H2)
             | Kind::Download(Version::H2)
+            | Kind::Bulk(Version::H2)
             | Kind::Events(Version::H2)
             | Kind::Upload(Version::H2)
             | Kind::StalledUpload(Version::H2)
@@ -589,6 +593,7 @@ pub async fn judge(
                 }
             }
             Kind::Download(_)
+            | Kind::Bulk(_)
             | Kind::Stalled(_)
             | Kind::Events(_)
             | Kind::Clock(_)

@@ -102,12 +102,14 @@ fn header(version: &str, from: SocketAddr, to: SocketAddr) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn believed_from_listed_proxies() {
     let world = world(&["--trusted-proxies", "127.0.0.1/32"]).await;
-    let _open = world.agent("open", &[]).await;
-    let _narrow = world
-        .agent("narrow", &["--cidr-allow", "203.0.113.7"])
-        .await;
+    // Over TCP they would come from a listed proxy without its header.
+    let quic = "--link=quic";
+    let _open = world.agent("open", &[quic]).await;
+    let narrow = [quic, "--cidr-allow", "203.0.113.7"];
+    let _narrow = world.agent("narrow", &narrow).await;
     let echo = RawUpstream::start(Play::Echo).await;
-    let tcp = agent(&world, "tcp", &echo, &["--cidr-allow", "203.0.113.0/24"]).await;
+    let wide = [quic, "--cidr-allow", "203.0.113.0/24"];
+    let tcp = agent(&world, "tcp", &echo, &wide).await;
     let from = |ip: &str| format!("{ip}:1000").parse().unwrap();
     let to = "198.51.100.2:443".parse().unwrap();
     for version in ["1", "2"] {

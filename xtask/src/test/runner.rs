@@ -138,5 +138,7 @@ fn pass_on(from: impl Read, mut to: impl Write, tally: &Mutex<Tally>) -> anyhow:
     Ok(())
 }
 
+/// How the note of a test ends that was left out by choosing a link: nothing is missing.
+pub(super) const NOT_ON_THIS_LINK: &str = "not on this link";
 /// The file in the artefacts where a test notes, one line each, that it skipped itself and why.
 pub(super) const SKIPPED: &str = "skipped.txt";
