@@ -52,8 +52,10 @@ const MARK: &str = "# put here by `cargo xtask test` for the time of an install"
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
     use std::process::Command;
+
+    use super::*;
 
     fn answer(file: &Path) -> Option<i32> {
         let mut asked = Command::new(file);
@@ -82,10 +84,9 @@ mod tests {
         let file = folder.path().join("policy-rc.d");
         let mut gone = Command::new("true").spawn().unwrap();
         gone.wait().unwrap();
-        let leftover = NoServices::begin(&file);
         fs::write(&file, policy(gone.id())).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
         assert_eq!(answer(&file), Some(0));
-        std::mem::forget(leftover);
         let forbidden = NoServices::begin(&file);
         assert_eq!(answer(&file), Some(101));
         drop(forbidden);

@@ -106,7 +106,7 @@ async fn both(
 ) -> End {
     let up = async {
         let pumped = pump(early, from_client, to_agent, &counts.up, || {
-            counts.has_spoken(true)
+            counts.has_spoken(true);
         })
         .await;
         counts.is_half_closed.store(true, Ordering::Relaxed);
@@ -117,7 +117,7 @@ async fn both(
     };
     let down = async {
         let pumped = pump(BytesMut::new(), from_agent, to_client, &counts.down, || {
-            counts.has_spoken(false)
+            counts.has_spoken(false);
         })
         .await;
         counts.is_half_closed.store(true, Ordering::Relaxed);
