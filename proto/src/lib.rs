@@ -30,6 +30,7 @@ pub mod head;
 pub mod id;
 pub mod limits;
 pub mod silence;
+pub mod turns;
 pub mod version;
 pub mod window;
 

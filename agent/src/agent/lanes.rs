@@ -84,7 +84,13 @@ impl Lanes {
                 match event {
                     Event::Authenticated { .. } => break,
                     Event::Welcomed { .. } => {}
-                    other => {
+                    other @ (Event::Widen { .. }
+                    | Event::Bound { .. }
+                    | Event::BindRefused { .. }
+                    | Event::Unbound { .. }
+                    | Event::Probed { .. }
+                    | Event::Drain { .. }
+                    | Event::Closed { .. }) => {
                         tracing::debug!(?other, "the edge takes no further link");
                         return;
                     }

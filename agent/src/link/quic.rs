@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use proto::budget::Budget;
 use proto::limits::STREAMS_PER_TUNNEL_MAX;
+use proto::turns::Turns;
 use proto::window::{LINK_WINDOW, STREAM_WINDOW};
 use quinn::congestion::{BbrConfig, ControllerFactory, CubicConfig};
 use quinn::crypto::rustls::QuicClientConfig;
@@ -63,6 +64,7 @@ pub(super) struct QuicReceive {
 #[derive(Debug)]
 pub(super) struct QuicSend {
     stream: SendStream,
+    turns: Turns,
     finished: bool,
 }
 
@@ -149,6 +151,7 @@ impl QuicLink {
         let inlet = self.backlog.watch(receive.id());
         let send = QuicSend {
             stream: send,
+            turns: Turns::default(),
             finished: false,
         };
         let receive = QuicReceive {
@@ -233,9 +236,16 @@ impl QuicSend {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream)
-            .poll_write(cx, bytes)
-            .map_err(io::Error::from)
+        if self.turns.must_wait() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        match &written {
+            Poll::Pending => self.turns.blocked(),
+            Poll::Ready(_) => self.turns.wrote(),
+        }
+        written.map_err(io::Error::from)
     }
 
     pub(super) fn finish(&mut self) -> io::Result<()> {

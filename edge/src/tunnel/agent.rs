@@ -422,11 +422,11 @@ impl Driver {
     }
 
     fn tunnel(&self) -> Option<Arc<Tunnel>> {
-        let tunnel = match self.place.as_ref()? {
-            Authenticated::Tunnel(joined) => &joined.tunnel,
-            Authenticated::Lane(on) => &on.tunnel,
-        };
-        Some(Arc::clone(tunnel))
+        match &self.place {
+            Some(Authenticated::Tunnel(joined)) => Some(Arc::clone(&joined.tunnel)),
+            Some(Authenticated::Lane(on)) => Some(Arc::clone(&on.tunnel)),
+            None => None,
+        }
     }
 
     fn lane(&self) -> Option<&OnTunnel> {

@@ -86,8 +86,8 @@ impl Lanes {
     }
 
     /// All of them, the first one first.
-    pub(crate) fn all(&self) -> Arc<Vec<Arc<Lane>>> {
-        self.all.load_full()
+    pub(crate) fn all(&self) -> Vec<Arc<Lane>> {
+        self.all.load().to_vec()
     }
 
     /// Notes that a stream was opened on a lane, and asks the agent for one more when that happens to be

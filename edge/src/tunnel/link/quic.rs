@@ -17,6 +17,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use proto::budget::Budget;
+use proto::turns::Turns;
 use proto::window::{LINK_WINDOW, STREAM_WINDOW};
 use quinn::congestion::{BbrConfig, ControllerFactory, CubicConfig};
 use quinn::{Connection, IdleTimeout, RecvStream, SendStream, TransportConfig, VarInt};
@@ -47,6 +48,7 @@ pub(super) struct QuicStream {
     send: SendStream,
     receive: Watched,
     connection: Connection,
+    turns: Turns,
     finished: bool,
 }
 
@@ -77,6 +79,7 @@ impl QuicLink {
             send,
             receive: self.backlog.watch(receive),
             connection: self.connection.clone(),
+            turns: Turns::default(),
             finished: false,
         }
     }
@@ -134,9 +137,16 @@ impl QuicStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.send)
-            .poll_write(cx, bytes)
-            .map_err(io::Error::from)
+        if self.turns.must_wait() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let written = Pin::new(&mut self.send).poll_write(cx, bytes);
+        match &written {
+            Poll::Pending => self.turns.blocked(),
+            Poll::Ready(_) => self.turns.wrote(),
+        }
+        written.map_err(io::Error::from)
     }
 
     pub(super) fn finish(&mut self) -> io::Result<()> {
