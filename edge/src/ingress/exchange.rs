@@ -338,7 +338,8 @@ impl Exchange {
         };
         let on_upstream = hyper::upgrade::on(&mut response);
         let (protocol, on_client, side) = client.begin(&self.connection);
-        let mut both = std::pin::pin!(async { tokio::try_join!(on_upstream, on_client) });
+        // Boxed: it may hold the client's socket, and must be gone before anybody waits for that to close.
+        let both = Box::pin(async { tokio::try_join!(on_upstream, on_client) });
         // The kill is ordered before the other branches are dropped: the client's socket may be in one of
         // them by now, and closes with a reset only if it knows.
         let cut = async {
@@ -354,7 +355,7 @@ impl Exchange {
                 return End::Cut(reason);
             }
             () = self.connection.is_gone() => return End::ClientGone,
-            both = upstream.beside(both.as_mut()) => both,
+            both = upstream.beside(both) => both,
         };
         let Ok((upstream_io, client_io)) = both else {
             side.order_reset();

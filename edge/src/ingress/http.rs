@@ -112,35 +112,32 @@ pub(crate) async fn serve(
             }
         }
     });
-    match version {
+    let cut_off = match version {
         Version::Http1 => {
-            let mut served = std::pin::pin!(
-                http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(ingress.limits.header_read)
-                    .max_headers(HEADERS_MAX)
-                    .max_buf_size(ingress.limits.head_bytes_max)
-                    .serve_connection(io, service)
-                    .with_upgrades()
-            );
-            let cut_off = race(ingress, &connection, served.as_mut(), |served| {
+            let served = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(ingress.limits.header_read)
+                .max_headers(HEADERS_MAX)
+                .max_buf_size(ingress.limits.head_bytes_max)
+                .serve_connection(io, service)
+                .with_upgrades();
+            let served = std::pin::pin!(served);
+            race(ingress, &connection, served, |served| {
                 served.graceful_shutdown();
             })
-            .await;
-            // Only now is its permit let go: the socket is closed.
-            drop(cut_off);
+            .await
         }
         Version::Http2 => {
             let served = http2_builder(ingress, &connection).serve_connection(io, service);
             let mut served = Box::pin(served);
-            let cut_off = race(ingress, &connection, served.as_mut(), |served| {
+            race(ingress, &connection, served.as_mut(), |served| {
                 served.graceful_shutdown();
             })
-            .await;
-            // Only now is its permit let go: the socket is closed.
-            drop(cut_off);
+            .await
         }
-    }
+    };
+    // Only now is its permit let go: each arm has dropped the connection, and the socket is closed.
+    drop(cut_off);
 }
 
 fn http2_builder(ingress: &Ingress, connection: &Connection) -> http2::Builder<Streams> {

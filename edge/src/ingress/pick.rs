@@ -69,7 +69,9 @@ impl<'r> Picking<'r> {
     pub(super) fn refused(&mut self, binding: &Binding, lane: &Lane, refused: &NotOpened) {
         tracing::debug!(code = %refused.code, message = refused.message, "stream not opened");
         let tunnel = &binding.tunnel;
-        if refused.is_link_lost && tunnel.lanes.remove(lane.number) {
+        // A lane that is just ending may take the stream along before it is known to have ended.
+        let is_lane_lost = refused.is_link_lost || refused.code == Code::AgentGone;
+        if is_lane_lost && tunnel.lanes.remove(lane.number) {
             return;
         }
         if refused.is_link_lost {

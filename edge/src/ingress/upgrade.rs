@@ -163,11 +163,11 @@ pub(crate) async fn carry(
             reset.set_cut();
             reason
         };
-        let mut both = std::pin::pin!(async { tokio::try_join!(down, up) });
+        let both = Box::pin(async { tokio::try_join!(down, up) });
         tokio::select! {
             biased;
             reason = cut => End::Cut(reason),
-            outcome = upstream.beside(both.as_mut()) => match outcome {
+            outcome = upstream.beside(both) => match outcome {
                 Ok(_) => End::Complete,
                 Err(end) => end,
             },

@@ -165,8 +165,8 @@ impl Upstream {
         let fault = request.body().fault();
         let sent = match &mut self.sender {
             Sender::Http1(sender) => {
-                let mut response = std::pin::pin!(sender.try_send_request(request));
-                self.driver.beside(response.as_mut()).await
+                let response = std::pin::pin!(sender.try_send_request(request));
+                self.driver.beside(response).await
             }
             // Boxed, as all that is rare on the way of a request: each connection has room for the largest.
             Sender::Http2(sender, _) => match Box::pin(sender.ask(&mut self.driver, request)).await
@@ -232,8 +232,9 @@ impl Upstream {
         .map(|()| gathered)
     }
 
-    /// Polls the connection while `work` is under way.
-    pub(crate) async fn beside<T>(&mut self, work: Pin<&mut impl Future<Output = T>>) -> T {
+    /// Polls the connection while `work` is under way. What is pinned where it is made is not copied here;
+    /// what is boxed ends with this future.
+    pub(crate) async fn beside<T>(&mut self, work: impl Future<Output = T> + Unpin) -> T {
         self.driver.beside(work).await
     }
 
@@ -337,15 +338,15 @@ impl std::fmt::Debug for Upstream {
 
 impl Driver {
     /// The connection's own end is not an answer: `work` hears of it through hyper.
-    async fn beside<T>(&mut self, mut work: Pin<&mut impl Future<Output = T>>) -> T {
+    async fn beside<T>(&mut self, mut work: impl Future<Output = T> + Unpin) -> T {
         std::future::poll_fn(|cx| {
-            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+            if let Poll::Ready(done) = Pin::new(&mut work).poll(cx) {
                 return Poll::Ready(done);
             }
             self.poll(cx);
             // What the connection has just done may be what the work waits for: looking at once saves a
             // turn of the scheduler.
-            work.as_mut().poll(cx)
+            Pin::new(&mut work).poll(cx)
         })
         .await
     }
